@@ -1,0 +1,21 @@
+//! What crosses the border between the probes and the daemon: TCP states, ring-buffer records,
+//! map keys and values, and the field offsets that the daemon gives the probes.
+//!
+//! Both sides of the border are compiled by different compilers for different targets, so the
+//! shape of every record is asserted here, at compile time, on both of them.
+
+#![no_std]
+
+mod maps;
+mod offsets;
+mod record;
+mod state;
+
+pub use maps::{
+    Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Embryo,
+    FailureKey, Family, Losses, Owner, ServiceCounts, ServiceKey, Socket, SocketSet, WAYS,
+    duration_bucket, transition_index,
+};
+pub use offsets::{ABSENT, Offsets};
+pub use record::{DURATION_UNKNOWN, Transition, flags};
+pub use state::{STATE_COUNT, TcpState};

@@ -1,0 +1,335 @@
+//! Reading the kernel's structures, at the offsets that the daemon found in the kernel's BTF.
+//!
+//! The verifier knows the pointers by their type and turns a read through one that has become
+//! invalid into a read of 0, so none of these reads can fault. It also proves that each read
+//! stays inside a member of the type, for the offsets that are in force: they stand in frozen
+//! read-only data, which it treats as constants.
+
+use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_skc_to_tcp_sock};
+use core::ffi::c_void;
+use tcpmon_common::{ABSENT, Address, Comm, Family, Offsets};
+
+/// Set by the daemon before the programs are loaded.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets {
+    sock_family: 0,
+    sock_num: 0,
+    sock_dport: 0,
+    sock_state: 0,
+    sock_daddr: 0,
+    sock_rcv_saddr: 0,
+    sock_v6_daddr: 0,
+    sock_v6_rcv_saddr: 0,
+    sock_net: 0,
+    sock_cookie: 0,
+    sock_protocol: 0,
+    sock_err: 0,
+    net_inum: 0,
+    tcp_sport: 0,
+    tcp_sent_queue: 0,
+    socket_sk: 0,
+    task_group_leader: 0,
+    task_tgid: 0,
+    task_comm: 0,
+    task_start_boottime: 0,
+    task_cgroups: 0,
+    css_set_dfl_cgrp: 0,
+    css_set_v1_subsys: 0,
+    css_cgroup: 0,
+    cgroup_kn: 0,
+    kernfs_node_id: 0,
+};
+
+/// The offset of one member.
+macro_rules! offset {
+    ($member:ident) => {
+        set_by_daemon(&OFFSETS.$member)
+    };
+}
+
+/// Reads a value that the daemon sets: the compiler must not take the zero in the source for it.
+#[inline(always)]
+pub(crate) fn set_by_daemon(offset: &'static u32) -> u32 {
+    // SAFETY: a reference is always valid to read.
+    unsafe { core::ptr::read_volatile(offset) }
+}
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+
+/// Reads a `T` at `offset` bytes from a pointer whose type the verifier knows.
+///
+/// # Safety
+///
+/// `base` comes from the kernel: a program argument, a helper's result or a read through one.
+#[inline(always)]
+unsafe fn read<T: Copy>(base: *const c_void, offset: u32) -> T {
+    // SAFETY: the verifier checks the read against the pointer's type.
+    unsafe { core::ptr::read_volatile(base.byte_add(offset as usize).cast::<T>()) }
+}
+
+/// A `struct sock` known to be TCP over IPv4 or IPv6.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock {
+    sk: *const c_void,
+    tcp: *const c_void,
+    pub(crate) family: Family,
+}
+
+impl Sock {
+    /// `None` for anything but TCP over IP: MPTCP, SCTP and DCCP use the same tracepoint.
+    ///
+    /// # Safety
+    ///
+    /// `sk` is a `struct sock *` that the verifier knows as such.
+    #[inline(always)]
+    pub(crate) unsafe fn new(sk: *const c_void) -> Option<Self> {
+        // SAFETY: by the caller.
+        let (protocol, family) = unsafe {
+            (read::<u16>(sk, offset!(sock_protocol)), read::<u16>(sk, offset!(sock_family)))
+        };
+        if protocol != IPPROTO_TCP {
+            return None;
+        }
+        let family = match family {
+            AF_INET => Family::Ipv4,
+            AF_INET6 => Family::Ipv6,
+            _ => return None,
+        };
+        // SAFETY: by the caller.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) };
+        if tcp.is_null() {
+            return None;
+        }
+        Some(Self { sk, tcp: tcp.cast(), family })
+    }
+
+    /// The address of the structure, to compare, not to follow.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.sk as u64
+    }
+
+    /// The socket's cookie; given to it now if it had none.
+    #[inline(always)]
+    pub(crate) fn cookie(self) -> u64 {
+        // SAFETY: `sk` is a `struct sock *`.
+        let cookie = unsafe { read(self.sk, offset!(sock_cookie)) };
+        if cookie != 0 {
+            return cookie;
+        }
+        // SAFETY: `sk` is a `struct sock *`.
+        unsafe { bpf_get_socket_cookie(self.sk.cast_mut()) }
+    }
+
+    /// The present state's number.
+    #[inline(always)]
+    pub(crate) fn state(self) -> u8 {
+        // SAFETY: `sk` is a `struct sock *`.
+        unsafe { read(self.sk, offset!(sock_state)) }
+    }
+
+    /// The local port that the socket holds now: 0 once it is closed, and in connect() before
+    /// the kernel has chosen one.
+    #[inline(always)]
+    pub(crate) fn held_port(self) -> u16 {
+        // SAFETY: `sk` is a `struct sock *`.
+        unsafe { read(self.sk, offset!(sock_num)) }
+    }
+
+    /// The local port as last set: it outlives the close, and even a later connect() that finds
+    /// no new one.
+    #[inline(always)]
+    pub(crate) fn last_port(self) -> u16 {
+        // SAFETY: `tcp` is a `struct tcp_sock *`.
+        u16::from_be(unsafe { read(self.tcp, offset!(tcp_sport)) })
+    }
+
+    /// The remote port; 0 before connect().
+    #[inline(always)]
+    pub(crate) fn remote_port(self) -> u16 {
+        // SAFETY: `sk` is a `struct sock *`.
+        u16::from_be(unsafe { read(self.sk, offset!(sock_dport)) })
+    }
+
+    /// The pending error, 0 if none.
+    #[inline(always)]
+    pub(crate) fn error(self) -> i32 {
+        // SAFETY: `sk` is a `struct sock *`.
+        unsafe { read(self.sk, offset!(sock_err)) }
+    }
+
+    /// Inode of the socket's network namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> u32 {
+        // SAFETY: `sk` is a `struct sock *`, and `skc_net.net` a `struct net *`.
+        unsafe {
+            let net = read::<*const c_void>(self.sk, offset!(sock_net));
+            read(net, offset!(net_inum))
+        }
+    }
+
+    /// Local and remote address.
+    #[inline(always)]
+    pub(crate) fn addresses(self) -> (Address, Address) {
+        match self.family {
+            Family::Ipv4 => (self.ipv4(offset!(sock_rcv_saddr)), self.ipv4(offset!(sock_daddr))),
+            Family::Ipv6 => {
+                (self.ipv6(offset!(sock_v6_rcv_saddr)), self.ipv6(offset!(sock_v6_daddr)))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn ipv4(self, offset: u32) -> Address {
+        let mut address = [0u8; 16];
+        // SAFETY: `sk` is a `struct sock *`.
+        let bytes: u32 = unsafe { read(self.sk, offset) };
+        address[..4].copy_from_slice(&bytes.to_ne_bytes());
+        address
+    }
+
+    #[inline(always)]
+    fn ipv6(self, offset: u32) -> Address {
+        if offset == ABSENT {
+            return [0; 16];
+        }
+        let mut address = [0u8; 16];
+        // SAFETY: `sk` is a `struct sock *`. The words are read as the kernel declares them.
+        let words: [u32; 4] = unsafe {
+            [
+                read(self.sk, offset),
+                read(self.sk, offset + 4),
+                read(self.sk, offset + 8),
+                read(self.sk, offset + 12),
+            ]
+        };
+        address[..4].copy_from_slice(&words[0].to_ne_bytes());
+        address[4..8].copy_from_slice(&words[1].to_ne_bytes());
+        address[8..12].copy_from_slice(&words[2].to_ne_bytes());
+        address[12..].copy_from_slice(&words[3].to_ne_bytes());
+        address
+    }
+
+    /// What a listener and a socket just cloned from it have in common, and no other socket has.
+    ///
+    /// `tcp_init_sock()` makes the empty list `tsorted_sent_queue` point to itself.
+    /// `tcp_create_openreq_child()` clones the listener, which reports `LISTEN -> SYN_RECV` of the
+    /// clone, and only then makes the clone's list its own: until then its `next` still points
+    /// into the listener (`net/ipv4/tcp_minisocks.c`, the same from 4.15 on). The value is
+    /// compared, never followed, and only ever matched against listeners that are alive.
+    #[inline(always)]
+    pub(crate) fn listener_mark(self) -> u64 {
+        // SAFETY: `tcp` is a `struct tcp_sock *`.
+        unsafe { read(self.tcp, offset!(tcp_sent_queue)) }
+    }
+}
+
+/// A `struct task_struct`, the thread-group leader: the process.
+#[derive(Clone, Copy)]
+pub(crate) struct Process(*const c_void);
+
+impl Process {
+    /// The process that runs on this CPU.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        // SAFETY: the helper takes nothing and returns a `struct task_struct *`.
+        unsafe { Self::of_task(bpf_get_current_task_btf().cast()) }
+    }
+
+    /// The process that a task belongs to.
+    ///
+    /// # Safety
+    ///
+    /// `task` is a `struct task_struct *` that the verifier knows as such.
+    #[inline(always)]
+    pub(crate) unsafe fn of_task(task: *const c_void) -> Self {
+        // SAFETY: by the caller.
+        Self(unsafe { read(task, offset!(task_group_leader)) })
+    }
+
+    /// The process id in the initial pid namespace.
+    #[inline(always)]
+    pub(crate) fn pid(self) -> u32 {
+        // SAFETY: a `struct task_struct *`.
+        unsafe { read(self.0, offset!(task_tgid)) }
+    }
+
+    /// Start of the process, nanoseconds of `CLOCK_BOOTTIME`.
+    #[inline(always)]
+    pub(crate) fn birth_ns(self) -> u64 {
+        // SAFETY: a `struct task_struct *`.
+        unsafe { read(self.0, offset!(task_start_boottime)) }
+    }
+
+    /// Name of the process.
+    #[inline(always)]
+    pub(crate) fn comm(self) -> Comm {
+        let mut comm = [0u8; 16];
+        // SAFETY: a `struct task_struct *`; `comm` is 16 bytes, and 8-aligned or not, the kernel
+        // is read bytewise by nothing but whole words here, as it allows inside an array.
+        let words: [u64; 2] =
+            unsafe { [read(self.0, offset!(task_comm)), read(self.0, offset!(task_comm) + 8)] };
+        comm[..8].copy_from_slice(&words[0].to_ne_bytes());
+        comm[8..].copy_from_slice(&words[1].to_ne_bytes());
+        comm
+    }
+
+    /// Id of the process's cgroup, and whether it is of a version 1 hierarchy.
+    ///
+    /// The unified hierarchy's wherever the process has been put into one; a process that is at
+    /// its root may still be told by the version 1 hierarchies of a host that uses those.
+    #[inline(always)]
+    pub(crate) fn cgroup(self) -> (u64, bool) {
+        /// The id of a hierarchy's root (`kernfs_create_root()`: ids are given from 1).
+        const ROOT: u64 = 1;
+        // SAFETY: `cgroups` is a `struct css_set *`, `dfl_cgrp` a `struct cgroup *`.
+        let (css_set, unified) = unsafe {
+            let css_set = read::<*const c_void>(self.0, offset!(task_cgroups));
+            (css_set, cgroup_id(read(css_set, offset!(css_set_dfl_cgrp))))
+        };
+        if unified != ROOT || offset!(css_set_v1_subsys) == ABSENT {
+            return (unified, false);
+        }
+        // SAFETY: an element of `subsys` is a `struct cgroup_subsys_state *`.
+        let version1 = unsafe {
+            let css = read::<*const c_void>(css_set, offset!(css_set_v1_subsys));
+            cgroup_id(read(css, offset!(css_cgroup)))
+        };
+        if version1 > ROOT { (version1, true) } else { (unified, false) }
+    }
+}
+
+/// # Safety
+///
+/// `cgroup` is a `struct cgroup *` that the verifier knows as such.
+#[inline(always)]
+unsafe fn cgroup_id(cgroup: *const c_void) -> u64 {
+    // SAFETY: by the caller; `kn` is a `struct kernfs_node *`.
+    unsafe {
+        let node = read::<*const c_void>(cgroup, offset!(cgroup_kn));
+        read(node, offset!(kernfs_node_id))
+    }
+}
+
+/// The socket of an open file, if it is one of TCP.
+///
+/// # Safety
+///
+/// `file` is a `struct file *` that the verifier knows as such.
+#[inline(always)]
+pub(crate) unsafe fn sock_of_file(file: *mut c_void) -> Option<Sock> {
+    // SAFETY: by the caller.
+    let socket = unsafe { aya_ebpf::helpers::bpf_sock_from_file(file.cast()) };
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: the helper returned a `struct socket *`.
+    let sk = unsafe { read::<*const c_void>(socket.cast(), offset!(socket_sk)) };
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: `sk` of a `struct socket` is a `struct sock *`.
+    unsafe { Sock::new(sk) }
+}

@@ -1,0 +1,57 @@
+//! The maps. Their sizes here are defaults; the daemon sets them before it loads the probes.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+};
+use tcpmon_common::{
+    Control, Counters, Embryo, FailureKey, Owner, ServiceCounts, ServiceKey, Socket, SocketSet,
+};
+
+/// What the daemon wants now.
+#[map]
+pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Every exact counter, in one value a CPU.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Sockets by cookie, from their first transition to `-> CLOSE`: see `crate::sockets`.
+#[map]
+pub(crate) static SOCKET_SETS: Array<SocketSet> = Array::with_max_entries(16_384, 0);
+
+/// The sockets that found no room in their set.
+#[map]
+pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(65_536, 0);
+
+/// Owners of listeners by `Sock::listener_mark`.
+#[map]
+pub(crate) static LISTENERS: HashMap<u64, Owner> = HashMap::with_max_entries(4_096, 0);
+
+/// The accepted socket that waits for its second transition on this CPU: with but rare
+/// exceptions that follows at once.
+#[map]
+pub(crate) static EMBRYO: PerCpuArray<Embryo> = PerCpuArray::with_max_entries(1, 0);
+
+/// The exceptions (TCP Fast Open), by address of the `struct sock`.
+#[map]
+pub(crate) static EMBRYOS: LruHashMap<u64, Embryo> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Connections by owner.
+#[map]
+pub(crate) static SERVICES: PerCpuHashMap<ServiceKey, ServiceCounts> =
+    PerCpuHashMap::with_max_entries(4_096, 0);
+
+/// connect() calls that found no free port.
+#[map]
+pub(crate) static PORT_FAILURES: PerCpuHashMap<FailureKey, u64> =
+    PerCpuHashMap::with_max_entries(4_096, 0);
+
+/// Transitions for the daemon, as `tcpmon_common::Transition`.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Records that found the ring full. Apart from the other counters, because the reader looks at
+/// it after every drain.
+#[map]
+pub(crate) static RING_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

@@ -1,0 +1,60 @@
+//! Records on the ring buffer, without a wake-up for each.
+
+use crate::maps::{CONTROL, EVENTS, RING_LOST};
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    maps::ring_buf::RingBufEntry,
+};
+use tcpmon_common::{Control, Transition};
+
+/// What the daemon wants now, if it wants records.
+#[inline(always)]
+pub(crate) fn wanted() -> Option<*mut Control> {
+    let control = CONTROL.get_ptr_mut(0)?;
+    // SAFETY: a pointer into the map's only value; the daemon writes it whole, and an old value
+    // is as good as a new one here.
+    let streaming = unsafe { (&raw const (*control).streaming).read_volatile() };
+    (streaming != 0).then_some(control)
+}
+
+/// Room for one record, to be given to [`submit`]; a full ring is counted as a loss.
+#[inline(always)]
+pub(crate) fn reserve() -> Option<RingBufEntry<Transition>> {
+    let entry = EVENTS.reserve::<Transition>(0);
+    if entry.is_none()
+        && let Some(lost) = RING_LOST.get_ptr_mut(0)
+    {
+        // SAFETY: this CPU's own value.
+        unsafe { *lost += 1 };
+    }
+    entry
+}
+
+/// Hands a record to the reader.
+///
+/// The reader drains the ring by a timer. It is woken only when it asked for it: while it sleeps,
+/// by the first record, and while it drains, by the record that passes the high-water mark. Then
+/// only once, until it asks again: a wake-up costs ten times what the rest of the program does.
+#[inline(always)]
+pub(crate) fn submit(entry: RingBufEntry<Transition>, control: *mut Control, ts_ns: u64) {
+    // SAFETY: a pointer into the map's only value; a race only makes a wake-up come twice.
+    let wake = unsafe {
+        (&raw const (*control).armed).read_volatile() != 0
+            && has_passed((&raw const (*control).wake_above).read_volatile(), ts_ns)
+    };
+    if wake {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*control).armed).write_volatile(0) };
+        entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    } else {
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    }
+}
+
+/// Whether the ring holds that many bytes. Asked for one record in 32, drawn by the last bits of
+/// its time: the answer costs a line of the cache that the reader writes to, and half a ring is
+/// far more than 32 records.
+#[inline(always)]
+fn has_passed(mark: u64, ts_ns: u64) -> bool {
+    mark == 0 || (ts_ns & 31 == 0 && EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= mark)
+}

@@ -1,0 +1,91 @@
+//! The exact counters.
+
+use crate::maps::{PORT_FAILURES, SERVICES};
+use core::arch::asm;
+use tcpmon_common::{
+    Counters, DURATION_BUCKETS, FailureKey, STATE_COUNT, ServiceCounts, ServiceKey,
+    duration_bucket, transition_index,
+};
+
+/// Flag of `bpf_map_update_elem`: leave an existing element alone.
+pub(crate) const BPF_NOEXIST: u64 = 1;
+
+/// An index cut to a table of `SIZE` elements, a power of two, by an instruction that the compiler
+/// can neither drop nor move: before it, bits are joined by OR, and through Linux 6.8 the verifier
+/// holds the OR of an unknown value for unknown (`adjust_scalar_min_max_vals()` in
+/// kernel/bpf/verifier.c).
+#[inline(always)]
+fn inside<const SIZE: usize>(index: usize) -> usize {
+    const { assert!(SIZE.is_power_of_two()) };
+    let cut;
+    // SAFETY: one AND of a register.
+    unsafe {
+        asm!(
+            "{index} &= {mask}",
+            index = inlateout(reg) index => cut,
+            mask = const SIZE - 1,
+            options(pure, nomem, nostack),
+        );
+    }
+    cut
+}
+
+/// Counts one transition.
+#[inline(always)]
+pub(crate) fn transition(counters: &mut Counters, family: u8, old: u8, new: u8) {
+    const SIZE: usize = 2 * STATE_COUNT * STATE_COUNT;
+    let index = inside::<SIZE>(transition_index(family, old, new));
+    // SAFETY: the index is inside.
+    unsafe { *counters.transitions.as_mut_ptr().add(index) += 1 };
+}
+
+/// Observes the time that a socket spent in a state.
+#[inline(always)]
+pub(crate) fn duration(counters: &mut Counters, state: u8, duration_ns: u64) {
+    let state = inside::<STATE_COUNT>(state as usize);
+    let bucket = inside::<DURATION_BUCKETS>(duration_bucket(duration_ns));
+    let durations = &mut counters.durations;
+    // SAFETY: both indexes are inside.
+    unsafe {
+        *durations.buckets.as_mut_ptr().add(state).cast::<u64>().add(bucket) += 1;
+        *durations.sum_ns.as_mut_ptr().add(state) += duration_ns;
+    }
+}
+
+/// Counts one established connection for its owner.
+#[inline(always)]
+pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: bool) {
+    let counts = match SERVICES.get_ptr_mut(key) {
+        Some(counts) => Some(counts),
+        None => {
+            // Another CPU may have been first: then there is an element, which is all we want.
+            let _ = SERVICES.insert(key, ServiceCounts::default(), BPF_NOEXIST);
+            SERVICES.get_ptr_mut(key)
+        }
+    };
+    match counts {
+        // SAFETY: this CPU's own value.
+        Some(counts) => unsafe {
+            if passive {
+                (*counts).passive += 1;
+            } else {
+                (*counts).active += 1;
+            }
+        },
+        None => counters.losses.services[usize::from(passive)] += 1,
+    }
+}
+
+/// Counts one connect() that found no free port.
+#[inline(always)]
+pub(crate) fn port_failure(counters: &mut Counters, key: &FailureKey) {
+    counters.port_failures += 1;
+    if PORT_FAILURES.get_ptr_mut(key).is_none() {
+        let _ = PORT_FAILURES.insert(key, 0, BPF_NOEXIST);
+    }
+    match PORT_FAILURES.get_ptr_mut(key) {
+        // SAFETY: this CPU's own value.
+        Some(count) => unsafe { *count += 1 },
+        None => counters.losses.failures += 1,
+    }
+}

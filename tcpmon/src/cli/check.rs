@@ -1,0 +1,203 @@
+//! `tcpmon check`: can it run here, and if not, what is to be done.
+
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::kernel::requirements::{
+    Depth, Facts, ProbeCheck, Report, Status, first_refusal, report,
+};
+
+/// Can tcpmon run here: kernel, BTF, capabilities, lockdown, each probe.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Print one JSON object instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints what was found, and gives 0 if the daemon would start here, else 1.
+///
+/// `probes` loads each probe and lets go of it again; it is called only if nothing else stands
+/// against it.
+///
+/// # Errors
+///
+/// If standard output cannot be written. That its reader has gone is none: the exit code still
+/// answers.
+pub fn run(args: CheckArgs, probes: impl FnOnce() -> Vec<ProbeCheck>) -> anyhow::Result<ExitCode> {
+    let report = report(&Facts::gather(Depth::Full), probes);
+    let text = if args.json { json(&report)? } else { lines(&report) };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            return Err(error).context("cannot write to standard output");
+        }
+        _ => {}
+    }
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn json(report: &Report) -> anyhow::Result<String> {
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// One line for each check, with what to do below those that failed, and the verdict last.
+fn lines(report: &Report) -> String {
+    let width = report.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for check in &report.checks {
+        let status = match check.status {
+            Status::Ok => "ok",
+            Status::Fail => "FAIL",
+            Status::Unknown => "unknown",
+        };
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{status:<7}  {:<width$}  {}", check.name, check.detail);
+        if let Some(mend) = &check.mend {
+            let _ = writeln!(text, "{:<7}  {:<width$}  -> {mend}", "", "");
+        }
+    }
+    text.push('\n');
+    let _ = match first_refusal(&report.checks) {
+        None => writeln!(text, "tcpmon daemon would start here"),
+        Some(refusal) => writeln!(text, "tcpmon daemon would not start: {}", refusal.cause),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::requirements::{BtfState, Capabilities, Lockdown, UserNamespace};
+    use insta::assert_snapshot;
+
+    fn machine() -> Facts {
+        Facts {
+            release: "6.1.0-31-amd64".into(),
+            btf: BtfState::Usable,
+            capabilities: Ok(Capabilities { effective: u64::MAX, bounding: u64::MAX }),
+            user_namespace: UserNamespace::Initial,
+            lockdown: Lockdown::Unknown("securityfs is not mounted on /sys/kernel/security".into()),
+        }
+    }
+
+    fn probes(second: Result<(), String>) -> Vec<ProbeCheck> {
+        vec![
+            ProbeCheck {
+                name: "tp_btf/inet_sock_set_state",
+                purpose: "every transition",
+                result: Ok(()),
+            },
+            ProbeCheck {
+                name: "iter/task_file",
+                purpose: "owners of older sockets",
+                result: second,
+            },
+        ]
+    }
+
+    #[test]
+    fn all_is_well() {
+        let report = report(&machine(), || probes(Ok(())));
+        assert_snapshot!(lines(&report), @r"
+        ok       kernel                            6.1.0-31-amd64, at least 5.15
+        ok       BTF                               /sys/kernel/btf/vmlinux has every field that the probes read
+        ok       user namespace                    the initial one
+        ok       capabilities                      CAP_BPF and CAP_PERFMON are held
+        unknown  lockdown                          securityfs is not mounted on /sys/kernel/security
+        ok       probe tp_btf/inet_sock_set_state  loads: every transition
+        ok       probe iter/task_file              loads: owners of older sockets
+
+        tcpmon daemon would start here
+        ");
+    }
+
+    #[test]
+    fn a_probe_is_refused() {
+        let report = report(&machine(), || probes(Err("Invalid argument (os error 22)".into())));
+        assert_snapshot!(lines(&report), @r"
+        ok       kernel                            6.1.0-31-amd64, at least 5.15
+        ok       BTF                               /sys/kernel/btf/vmlinux has every field that the probes read
+        ok       user namespace                    the initial one
+        ok       capabilities                      CAP_BPF and CAP_PERFMON are held
+        unknown  lockdown                          securityfs is not mounted on /sys/kernel/security
+        ok       probe tp_btf/inet_sock_set_state  loads: every transition
+        FAIL     probe iter/task_file              probe iter/task_file (owners of older sockets) does not load: Invalid argument (os error 22)
+                                                   -> report this line, with the kernel's release
+
+        tcpmon daemon would not start: probe iter/task_file (owners of older sockets) does not load: Invalid argument (os error 22)
+        ");
+    }
+
+    #[test]
+    fn an_old_kernel_and_an_ordinary_user() {
+        let facts = Facts {
+            release: "2.6.78".into(),
+            btf: BtfState::Missing,
+            capabilities: Ok(Capabilities { effective: 0, bounding: u64::MAX }),
+            ..machine()
+        };
+        let report = report(&facts, || unreachable!("nothing may be loaded"));
+        assert_snapshot!(lines(&report), @r"
+        FAIL     kernel          kernel 2.6.78 has no BPF ring buffer
+                                 -> tcpmon needs 5.15 or later
+        FAIL     BTF             this kernel has no BTF (/sys/kernel/btf/vmlinux is missing)
+                                 -> it was built without CONFIG_DEBUG_INFO_BTF: boot one with it, as all large distributions' are; if it has it, something is mounted over /sys
+        ok       user namespace  the initial one
+        FAIL     capabilities    loading probes needs CAP_BPF and CAP_PERFMON, and they are not held
+                                 -> run as root, or give them to the program: setcap cap_bpf,cap_perfmon=ep /path/to/tcpmon
+        unknown  lockdown        securityfs is not mounted on /sys/kernel/security
+        unknown  probes          not tried: see kernel
+
+        tcpmon daemon would not start: kernel 2.6.78 has no BPF ring buffer
+        ");
+        assert_snapshot!(json(&report).expect("JSON"), @r#"
+        {
+          "ok": false,
+          "kernel_release": "2.6.78",
+          "checks": [
+            {
+              "name": "kernel",
+              "status": "fail",
+              "detail": "kernel 2.6.78 has no BPF ring buffer",
+              "mend": "tcpmon needs 5.15 or later"
+            },
+            {
+              "name": "BTF",
+              "status": "fail",
+              "detail": "this kernel has no BTF (/sys/kernel/btf/vmlinux is missing)",
+              "mend": "it was built without CONFIG_DEBUG_INFO_BTF: boot one with it, as all large distributions' are; if it has it, something is mounted over /sys"
+            },
+            {
+              "name": "user namespace",
+              "status": "ok",
+              "detail": "the initial one",
+              "mend": null
+            },
+            {
+              "name": "capabilities",
+              "status": "fail",
+              "detail": "loading probes needs CAP_BPF and CAP_PERFMON, and they are not held",
+              "mend": "run as root, or give them to the program: setcap cap_bpf,cap_perfmon=ep /path/to/tcpmon"
+            },
+            {
+              "name": "lockdown",
+              "status": "unknown",
+              "detail": "securityfs is not mounted on /sys/kernel/security",
+              "mend": null
+            },
+            {
+              "name": "probes",
+              "status": "unknown",
+              "detail": "not tried: see kernel",
+              "mend": null
+            }
+          ]
+        }
+        "#);
+    }
+}

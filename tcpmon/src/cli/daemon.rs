@@ -1,0 +1,160 @@
+//! `tcpmon daemon`.
+
+use super::DEFAULT_SOCKET;
+use crate::{
+    daemon::{
+        pipeline::Limits,
+        run::{self, Settings},
+    },
+    kernel::probes::MapSizes,
+};
+use clap::{Args, value_parser};
+use log::LevelFilter;
+use std::{ops::RangeInclusive, path::PathBuf};
+
+/// Options of the daemon; each is a key of the configuration file too.
+#[derive(Args, Debug)]
+pub struct DaemonArgs {
+    /// Read options from this file [default: /etc/tcpmon/tcpmon.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Serve HTTP on this address; may be repeated. `:PORT` is every address of the host
+    #[arg(
+        long = "web.listen-address",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:10066",
+        value_parser = listen_address
+    )]
+    pub listen_address: Vec<String>,
+
+    /// Serve `tcpmon tail` and the other commands on this Unix socket
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+
+    /// Give that many services and destinations series of their own; add up the others
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub top: usize,
+
+    /// How large things may get
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    /// Let the kernel measure what the probes cost, which costs some 20 ns an event itself
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub probe_stats: bool,
+
+    /// Least important lines to write to the log: error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = value_parser!(LevelFilter))]
+    pub log_level: LevelFilter,
+}
+
+/// How large things may get.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits of the probes and the streams")]
+pub struct LimitArgs {
+    /// Bytes of the ring buffer between kernel and daemon, rounded up to a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = MapSizes::default().ring_bytes,
+          value_parser = within(4096..=1 << 30))]
+    pub ring_bytes: u32,
+
+    /// Sockets whose owner and state are kept at a time
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().sockets,
+          value_parser = within(1..=1 << 26))]
+    pub max_sockets: u32,
+
+    /// Listening sockets whose owner is kept at a time
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().listeners,
+          value_parser = within(1..=1 << 26))]
+    pub max_listeners: u32,
+
+    /// Owners whose connections are counted apart
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().services,
+          value_parser = within(1..=1 << 20))]
+    pub max_services: u32,
+
+    /// Destinations, with their owners, whose port failures are counted apart
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().failures,
+          value_parser = within(1..=1 << 20))]
+    pub max_failures: u32,
+
+    /// Accepted sockets that wait for their second transition (TCP Fast Open)
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().embryos,
+          value_parser = within(1..=1 << 20))]
+    pub max_embryos: u32,
+
+    /// Bytes that may wait for a stream that reads slowly; then it loses events, and is told
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20,
+          value_parser = within(4096..=1 << 30))]
+    pub subscriber_queue_bytes: u32,
+}
+
+impl From<&LimitArgs> for Limits {
+    fn from(args: &LimitArgs) -> Self {
+        Self {
+            maps: MapSizes {
+                ring_bytes: args.ring_bytes,
+                sockets: args.max_sockets,
+                listeners: args.max_listeners,
+                services: args.max_services,
+                failures: args.max_failures,
+                embryos: args.max_embryos,
+            },
+            queue_bytes: args.subscriber_queue_bytes as usize,
+        }
+    }
+}
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+///
+/// Where it cannot start.
+pub fn run(args: DaemonArgs) -> anyhow::Result<()> {
+    super::log::init(args.log_level);
+    let settings = Settings {
+        limits: Limits::from(&args.limits),
+        listen: args.listen_address,
+        socket: args.socket,
+        top: args.top,
+        measure: args.probe_stats,
+    };
+    Ok(run::run(&settings)?)
+}
+
+/// Reads a whole number of that range.
+fn within(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, String> + Clone {
+    move |value| {
+        value.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+            format!("expected a whole number from {} to {}", range.start(), range.end())
+        })
+    }
+}
+
+/// Checks the shape; whether the host is known is found out when it is listened on.
+fn listen_address(value: &str) -> Result<String, String> {
+    let port = value.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(_)) => Ok(value.to_owned()),
+        _ => Err("expected HOST:PORT, [IPV6]:PORT or :PORT".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses_have_a_port() {
+        for good in ["127.0.0.1:10066", "[::1]:0", ":10066", "localhost:80"] {
+            assert!(listen_address(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "10066", "localhost", "localhost:", "localhost:http", "::1", "1.2.3.4:70000"]
+        {
+            // An IPv6 address without brackets looks like a host and a port; its last group may
+            // even be a number. The system then says that it knows no such host.
+            assert!(listen_address(bad).is_err() || bad == "::1", "{bad}");
+        }
+    }
+}

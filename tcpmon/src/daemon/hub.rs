@@ -1,0 +1,326 @@
+//! The hub: from the reader's batches to every subscriber's queue.
+//!
+//! A thread of its own makes events of the records (names, wall-clock time, JSON) once for all
+//! subscribers, and gives each what its filter lets through. Filters apply before queueing.
+
+use super::{
+    clock::UtcOffset,
+    held::Held,
+    names::{BatchNames, Names},
+    pipeline::Health,
+    reader::{Batch, ReaderControl},
+    subscriber::{Account, Subscriber},
+};
+use crate::{
+    export::Format,
+    model::{
+        event::{Event, Gap, LossPlace},
+        filter::Filter,
+        json::JsonWriter,
+    },
+};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tcpmon_common::Transition;
+
+/// Streams at a time: each costs the hub its filter for every event, and up to a whole queue.
+pub const STREAMS: usize = 128;
+
+/// There are as many streams as there may be.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("there are {STREAMS} streams already; end one of them")]
+pub struct TooManyStreams;
+
+/// Where streams are subscribed to.
+#[derive(Debug)]
+pub struct Hub {
+    subscribers: Mutex<Vec<Arc<Subscriber>>>,
+    reader: ReaderControl,
+    queue_bytes: usize,
+    account: Arc<Account>,
+}
+
+/// A subscription, which ends when it is dropped.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Arc<Hub>,
+    subscriber: Arc<Subscriber>,
+}
+
+impl Subscription {
+    /// The next chunk of whole lines; `None` at the end of the stream.
+    pub async fn next(&self) -> Option<Bytes> {
+        self.subscriber.next().await
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut subscribers = self.hub.subscribers();
+        subscribers.retain(|other| !Arc::ptr_eq(other, &self.subscriber));
+        if subscribers.is_empty() {
+            self.hub.reader.stream(false);
+        }
+    }
+}
+
+impl Hub {
+    /// A hub without subscribers, each of which may have `queue_bytes` waiting.
+    #[must_use]
+    pub fn new(reader: ReaderControl, queue_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            subscribers: Mutex::default(),
+            reader,
+            queue_bytes,
+            account: Arc::default(),
+        })
+    }
+
+    /// Begins a stream. When this returns, the probes put their records on the ring: whatever
+    /// happens from then on is in the stream.
+    ///
+    /// # Errors
+    ///
+    /// Where there are [`STREAMS`] already.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        filter: Filter,
+        format: Format,
+    ) -> Result<Subscription, TooManyStreams> {
+        let subscriber =
+            Arc::new(Subscriber::new(filter, format, self.queue_bytes, Arc::clone(&self.account)));
+        let mut subscribers = self.subscribers();
+        if subscribers.len() >= STREAMS {
+            return Err(TooManyStreams);
+        }
+        subscribers.push(Arc::clone(&subscriber));
+        self.reader.stream(true);
+        drop(subscribers);
+        self.reader.wait_until_told();
+        Ok(Subscription { hub: Arc::clone(self), subscriber })
+    }
+
+    /// How many streams there are.
+    #[must_use]
+    pub fn subscriber_count(&self) -> usize {
+        self.subscribers().len()
+    }
+
+    /// Events that slow subscribers lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.account.lost()
+    }
+
+    /// Ends all streams after what is queued.
+    pub fn close(&self) {
+        for subscriber in self.subscribers().iter() {
+            subscriber.close();
+        }
+    }
+
+    fn subscribers(&self) -> MutexGuard<'_, Vec<Arc<Subscriber>>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the hub's thread, which ends when the reader does.
+///
+/// # Errors
+///
+/// Where no thread can be started.
+pub fn start(
+    hub: Arc<Hub>,
+    names: Arc<Names>,
+    batches: Receiver<Batch>,
+    spares: Sender<Vec<Transition>>,
+    health: Health,
+) -> io::Result<JoinHandle<()>> {
+    let mut worker = Worker::new(hub, names);
+    std::thread::Builder::new().name("tcpmon-hub".to_owned()).spawn(move || {
+        health.watch(|| worker.run(&batches, &spares));
+        // Nothing comes any more, however it ended: nobody should wait for it.
+        worker.hub.close();
+    })
+}
+struct Worker {
+    hub: Arc<Hub>,
+    names: Arc<Names>,
+    held: Held,
+    clock: UtcOffset,
+    json: JsonWriter,
+    /// Records lost on the ring by the last batch.
+    lost_total: u64,
+    events: Vec<Event>,
+}
+
+impl Worker {
+    fn new(hub: Arc<Hub>, names: Arc<Names>) -> Self {
+        Self {
+            hub,
+            names,
+            held: Held::default(),
+            clock: UtcOffset::default(),
+            json: JsonWriter::new(),
+            lost_total: 0,
+            events: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, batches: &Receiver<Batch>, spares: &Sender<Vec<Transition>>) {
+        loop {
+            let batch = match self.held.deadline() {
+                None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => {
+                    batches.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+                }
+            };
+            match batch {
+                Ok(mut batch) => {
+                    self.handle(&mut batch);
+                    batch.records.clear();
+                    // The reader may have ended; then the vector is not needed.
+                    let _ = spares.send(batch.records);
+                }
+                Err(RecvTimeoutError::Timeout) => self.settle(&mut Vec::new()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn handle(&mut self, batch: &mut Batch) {
+        self.settle(&mut batch.records);
+        let lost = if batch.begins { 0 } else { batch.lost_total.saturating_sub(self.lost_total) };
+        self.lost_total = batch.lost_total;
+        if lost > 0 {
+            for subscriber in self.hub.subscribers().iter() {
+                subscriber.push_gap(Gap { lost, place: LossPlace::Ring });
+            }
+        }
+    }
+
+    fn settle(&mut self, records: &mut Vec<Transition>) {
+        let now = Instant::now();
+        self.held.settle(records, now);
+        if records.is_empty() {
+            return;
+        }
+        let utc_offset_ns = self.clock.now_ns();
+        let mut events = std::mem::take(&mut self.events);
+        let shared_names = Arc::clone(&self.names);
+        let mut names = shared_names.batch(now);
+        for record in records.iter() {
+            let service = names.service(record);
+            match Event::from_record(record, utc_offset_ns, service) {
+                Ok(event) => events.push(event),
+                Err(error) => log::error!("{error}"),
+            }
+        }
+        let mut subscribers = self.hub.subscribers().clone();
+        subscribers.retain(|subscriber| !subscriber.is_closed());
+        self.share(&subscribers, &events);
+        for subscriber in subscribers.iter().filter(|subscriber| !shares(subscriber)) {
+            self.pick(subscriber, &events, &names);
+        }
+        events.clear();
+        self.events = events;
+    }
+
+    /// Gives every event to those who want them all, in chunks that they share.
+    fn share(&mut self, subscribers: &[Arc<Subscriber>], events: &[Event]) {
+        for format in [Format::JsonLines, Format::EventStream] {
+            let takers: Vec<_> = subscribers
+                .iter()
+                .filter(|subscriber| shares(subscriber) && subscriber.format == format)
+                .collect();
+            if takers.is_empty() {
+                continue;
+            }
+            let chunk_bytes = takers.iter().map(|taker| taker.chunk_bytes()).min().unwrap_or(0);
+            let mut chunk = Chunk::new(format);
+            for event in events {
+                chunk.add(&mut self.json, event);
+                if chunk.bytes.len() >= chunk_bytes {
+                    let (bytes, count) = chunk.take();
+                    push_all(&takers, &bytes, count);
+                }
+            }
+            let (bytes, count) = chunk.take();
+            if count > 0 {
+                push_all(&takers, &bytes, count);
+            }
+        }
+    }
+
+    /// Gives one subscriber the events that its filter lets through.
+    fn pick(&mut self, subscriber: &Subscriber, events: &[Event], names: &BatchNames<'_>) {
+        let mut wanted = subscriber.remaining().unwrap_or(u64::MAX);
+        let mut chunk = Chunk::new(subscriber.format);
+        for event in events {
+            if wanted == 0 {
+                break;
+            }
+            let named = |inode, name: &str| names.netns_is(inode, name);
+            if subscriber.filter.matches(event, named) {
+                chunk.add(&mut self.json, event);
+                wanted -= 1;
+                if chunk.bytes.len() >= subscriber.chunk_bytes() {
+                    let (bytes, count) = chunk.take();
+                    subscriber.push(bytes, count);
+                    // A chunk that was refused is still wanted.
+                    wanted = subscriber.remaining().unwrap_or(u64::MAX);
+                }
+            }
+        }
+        let (bytes, count) = chunk.take();
+        if count > 0 {
+            subscriber.push(bytes, count);
+        }
+    }
+}
+
+fn push_all(takers: &[&Arc<Subscriber>], chunk: &Bytes, events: u64) {
+    for taker in takers {
+        taker.push(chunk.clone(), events);
+    }
+}
+
+/// Whether a subscriber wants every event.
+fn shares(subscriber: &Subscriber) -> bool {
+    subscriber.filter == Filter::default()
+}
+
+struct Chunk {
+    format: Format,
+    bytes: BytesMut,
+    events: u64,
+}
+
+impl Chunk {
+    fn new(format: Format) -> Self {
+        Self { format, bytes: BytesMut::new(), events: 0 }
+    }
+
+    fn add(&mut self, json: &mut JsonWriter, event: &Event) {
+        let (before, after) = self.format.frame();
+        self.bytes.put_slice(before);
+        json.event(event, &mut self.bytes);
+        self.bytes.put_slice(after);
+        self.events += 1;
+    }
+
+    fn take(&mut self) -> (Bytes, u64) {
+        (std::mem::take(&mut self.bytes).freeze(), std::mem::take(&mut self.events))
+    }
+}
+
+/// How long a subscriber waits for the probes to be told.
+pub(super) const TOLD_WITHIN: Duration = Duration::from_secs(1);

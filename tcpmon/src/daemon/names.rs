@@ -1,0 +1,93 @@
+//! The names of owners and namespaces, shared by the stream and the metrics, so that both call a
+//! thing by one name and remember it after it has gone.
+
+use crate::kernel::{
+    cgroups::{CgroupNames, Member},
+    netns::NetnsNames,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+use tcpmon_common::{ServiceKey, Transition};
+
+/// Names by what the kernel knows things by.
+#[derive(Debug, Default)]
+pub struct Names {
+    cgroups: Mutex<CgroupNames>,
+    netns: Mutex<NetnsNames>,
+    /// Names that owners were counted under.
+    counted_services: Mutex<HashMap<ServiceKey, Arc<str>>>,
+    /// Names of namespaces that a counter was shown under: it keeps them when they are gone.
+    counted_netns: Mutex<HashMap<u32, Arc<str>>>,
+}
+
+impl Names {
+    /// Nothing is looked up yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names for one batch of events, looked up as of `now`.
+    pub fn batch(&self, now: Instant) -> BatchNames<'_> {
+        BatchNames { cgroups: lock(&self.cgroups), netns: &self.netns, now }
+    }
+
+    /// The service to count an owner under; `None` where the owner is not known.
+    ///
+    /// Once given, the name stays: a count that moved to another name would be seen as a restart.
+    pub fn service_of_key(&self, key: &ServiceKey) -> Option<Arc<str>> {
+        let member = Member::of_key(key)?;
+        let mut counted = lock(&self.counted_services);
+        if let Some(name) = counted.get(key) {
+            return Some(Arc::clone(name));
+        }
+        let name = lock(&self.cgroups).service_surely(&member, Instant::now())?;
+        counted.insert(*key, Arc::clone(&name));
+        Some(name)
+    }
+
+    /// The name of a network namespace to count under: its name, or the last that it had, or its
+    /// inode number.
+    pub fn counted_netns(&self, inode: u32) -> Arc<str> {
+        let name = lock(&self.netns).name(inode, Instant::now());
+        let mut counted = lock(&self.counted_netns);
+        if name.parse() == Ok(inode) {
+            return counted.get(&inode).cloned().unwrap_or(name);
+        }
+        counted.insert(inode, Arc::clone(&name));
+        name
+    }
+
+    /// Learns the cgroups that there are, for the time when they are gone.
+    pub fn refresh(&self) {
+        lock(&self.cgroups).refresh(Instant::now());
+    }
+}
+
+/// [`Names`] for one batch: one lock and one look at the clock for all its events.
+#[derive(Debug)]
+pub struct BatchNames<'a> {
+    cgroups: MutexGuard<'a, CgroupNames>,
+    netns: &'a Mutex<NetnsNames>,
+    now: Instant,
+}
+
+impl BatchNames<'_> {
+    /// The service of a record's owner; `None` where the owner is not known.
+    pub fn service(&mut self, record: &Transition) -> Option<Arc<str>> {
+        self.cgroups.service(&Member::of_record(record)?, self.now)
+    }
+
+    /// Whether the namespace with that inode number has that name, or is that number.
+    pub fn netns_is(&self, inode: u32, name: &str) -> bool {
+        lock(self.netns).is_named(inode, name, self.now)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A cache that a panic left behind is still a cache.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,334 @@
+//! `/metrics`: every family, from the probes' exact counters.
+
+use super::{
+    families::{Family, to_f64},
+    top::Top,
+};
+use crate::model::{event::Role, probe::ProbeStats};
+use prometheus::{
+    Encoder, TextEncoder, core::Collector, process_collector::ProcessCollector, proto::MetricFamily,
+};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tcpmon_common::{
+    Counters, DURATION_BOUNDS_NS, Family as IpFamily, ServiceCounts, TcpState, transition_index,
+};
+
+/// Transitions that RFC 9293 and the kernel know: shown from the start, at 0, so that the first
+/// one is seen as an increase.
+const USUAL: [(TcpState, TcpState); 20] = {
+    use TcpState::{
+        Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv,
+        SynSent,
+    };
+    [
+        (Close, Listen),
+        (Close, SynSent),
+        (Listen, Close),
+        (Listen, SynRecv),
+        (SynSent, Established),
+        (SynSent, SynRecv),
+        (SynSent, Close),
+        (SynRecv, Established),
+        (SynRecv, FinWait1),
+        (SynRecv, Close),
+        (Established, FinWait1),
+        (Established, CloseWait),
+        (Established, Close),
+        (FinWait1, FinWait2),
+        (FinWait1, Closing),
+        (FinWait1, Close),
+        (FinWait2, Close),
+        (CloseWait, LastAck),
+        (LastAck, Close),
+        (Closing, Close),
+    ]
+};
+
+/// What the metrics are made of: read at the scrape, with the names already found.
+#[derive(Debug)]
+pub struct Sample {
+    /// The probes' counters, summed over the CPUs.
+    pub totals: Box<Counters>,
+    /// Connections by service; `None`: the owner is not known.
+    pub connections: Vec<(Option<Arc<str>>, ServiceCounts)>,
+    /// connect() calls refused for want of a port.
+    pub failures: Vec<(Destination, u64)>,
+    /// Records lost on the ring.
+    pub ring_lost: u64,
+    /// Events lost in the queues of slow subscribers.
+    pub subscriber_lost: u64,
+    /// Open streams.
+    pub subscribers: usize,
+    /// The kernel's account of each attached probe.
+    pub probes: Vec<(&'static str, ProbeStats)>,
+}
+
+/// Labels of a port failure.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// Name of the network namespace.
+    pub netns: Arc<str>,
+    /// Local address.
+    pub src: IpAddr,
+    /// Remote address.
+    pub dst: IpAddr,
+    /// Remote port.
+    pub dport: u16,
+    /// The owner; `None`: not known.
+    pub service: Option<Arc<str>>,
+}
+
+/// Writes samples down, with a bounded number of series.
+#[derive(Debug)]
+pub struct Exporter {
+    revision: &'static str,
+    process: ProcessCollector,
+    memory: Mutex<Memory>,
+}
+
+/// What is remembered from scrape to scrape.
+#[derive(Debug)]
+struct Memory {
+    services: Top<Arc<str>>,
+    failures: Top<Destination>,
+}
+
+/// Label value for an owner that is not known.
+const UNKNOWN: &str = "unknown";
+/// Label value for what has no line of its own.
+const OTHER: &str = "other";
+
+impl Exporter {
+    /// An exporter with `top` series at most in each family whose labels have no bound of their
+    /// own. `revision` is the source's, for `tcpmon_build_info`.
+    #[must_use]
+    pub fn new(top: usize, revision: &'static str) -> Self {
+        Self {
+            revision,
+            process: ProcessCollector::for_self(),
+            memory: Mutex::new(Memory { services: Top::new(top), failures: Top::new(top) }),
+        }
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    ///
+    /// # Errors
+    ///
+    /// Where the library finds a family that the format cannot show.
+    pub fn text(&self, sample: Sample) -> Result<Vec<u8>, prometheus::Error> {
+        let mut families = self.families(sample);
+        families.extend(self.process.collect());
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+
+    fn families(&self, sample: Sample) -> Vec<MetricFamily> {
+        let totals = &sample.totals;
+        let lost = lost(&sample);
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let families = [
+            transitions(totals),
+            connections(sample.connections, totals, &mut memory.services),
+            durations(totals),
+            failures(sample.failures, totals, &mut memory.failures),
+            events(totals),
+            lost,
+            map_failures(totals),
+            subscribers(sample.subscribers),
+            build_info(self.revision),
+        ];
+        let probes = probes(&sample.probes);
+        families.into_iter().chain(probes).filter_map(Family::finish).collect()
+    }
+}
+
+/// A service as a label. A process may choose a name that means something else here; it is then
+/// set apart, so that no two series ever bear the same labels.
+fn label(service: Option<Arc<str>>) -> Arc<str> {
+    match service {
+        None => UNKNOWN.into(),
+        Some(name) if [UNKNOWN, OTHER].contains(&&*name) => format!("{name} (process)").into(),
+        Some(name) => name,
+    }
+}
+
+fn connections(
+    counts: Vec<(Option<Arc<str>>, ServiceCounts)>,
+    totals: &Counters,
+    top: &mut Top<Arc<str>>,
+) -> Family {
+    let mut named: HashMap<Arc<str>, ServiceCounts> = HashMap::new();
+    for (service, counts) in counts {
+        let sum = named.entry(label(service)).or_default();
+        sum.active += counts.active;
+        sum.passive += counts.passive;
+    }
+    let (own, rest) =
+        top.split(named.into_iter().collect(), |counts| counts.active + counts.passive);
+    let [mut active, mut passive] = totals.losses.services;
+    for counts in rest {
+        active += counts.active;
+        passive += counts.passive;
+    }
+    let mut family = Family::counter(
+        "tcpmon_connections_total",
+        "Connections established, by the side that this end is and its owner.",
+    );
+    let mut add = |service: &str, role: Role, count| {
+        if count > 0 {
+            family.add_count(&[("role", role.name()), ("service", service)], count);
+        }
+    };
+    for (service, counts) in own {
+        add(&service, Role::Active, counts.active);
+        add(&service, Role::Passive, counts.passive);
+    }
+    add(OTHER, Role::Active, active);
+    add(OTHER, Role::Passive, passive);
+    family
+}
+
+fn failures(
+    counts: Vec<(Destination, u64)>,
+    totals: &Counters,
+    top: &mut Top<Destination>,
+) -> Family {
+    let mut named: HashMap<Destination, u64> = HashMap::new();
+    for (mut destination, count) in counts {
+        destination.service = Some(label(destination.service));
+        *named.entry(destination).or_default() += count;
+    }
+    let (own, rest) = top.split(named.into_iter().collect(), |count| *count);
+    let mut family = Family::counter(
+        "tcpmon_connect_port_failures_total",
+        "connect() calls refused for want of a free local port.",
+    );
+    let mut add = |netns: &str, src: &str, dst: &str, dport: &str, service: &str, count| {
+        let labels =
+            [("netns", netns), ("src", src), ("dst", dst), ("dport", dport), ("service", service)];
+        family.add_count(&labels, count);
+    };
+    for (of, count) in own {
+        let (src, dst, dport) = (of.src.to_string(), of.dst.to_string(), of.dport.to_string());
+        add(&of.netns, &src, &dst, &dport, of.service.as_deref().unwrap_or(UNKNOWN), count);
+    }
+    let other = totals.losses.failures + rest.iter().sum::<u64>();
+    if other > 0 {
+        add(OTHER, OTHER, OTHER, OTHER, OTHER, other);
+    }
+    family
+}
+
+fn lost(sample: &Sample) -> Family {
+    let mut family = Family::counter(
+        "tcpmon_events_lost_total",
+        "Events lost: on the ring between kernel and daemon, or in the queue of a subscriber that \
+         reads too slowly, which no counter depends on; or by the probe, which the kernel does not \
+         let interrupt itself.",
+    );
+    let missed = sample.probes.iter().map(|(_, stats)| stats.recursion_misses).sum();
+    family.add_count(&[("where", "ring")], sample.ring_lost);
+    family.add_count(&[("where", "subscriber")], sample.subscriber_lost);
+    family.add_count(&[("where", "probe")], missed);
+    family
+}
+
+fn subscribers(count: usize) -> Family {
+    let mut family = Family::gauge("tcpmon_subscribers", "Streams of events that are open.");
+    family.add_count(&[], count as u64);
+    family
+}
+
+fn probes(probes: &[(&'static str, ProbeStats)]) -> [Family; 4] {
+    let mut attached = Family::gauge("tcpmon_probe_attached", "1: the probe is attached.");
+    let mut runs =
+        Family::counter("tcpmon_probe_runs_total", "Runs of the probe that the kernel measured.");
+    let mut seconds = Family::counter(
+        "tcpmon_probe_run_seconds_total",
+        "Time spent in the measured runs of the probe.",
+    );
+    let mut misses = Family::counter(
+        "tcpmon_probe_recursion_misses_total",
+        "Transitions that the probe missed, because it would have interrupted itself.",
+    );
+    for (name, stats) in probes {
+        let labels = [("probe", *name)];
+        attached.add_count(&labels, 1);
+        runs.add_count(&labels, stats.runs);
+        seconds.add(&labels, stats.run_time.as_secs_f64());
+        misses.add_count(&labels, stats.recursion_misses);
+    }
+    [attached, runs, seconds, misses]
+}
+
+fn transitions(totals: &Counters) -> Family {
+    let mut metric = Family::counter(
+        "tcpmon_transitions_total",
+        "TCP state transitions, as the kernel's tracepoint sock:inet_sock_set_state has them.",
+    );
+    for family in IpFamily::ALL {
+        for old in TcpState::ALL {
+            for new in TcpState::ALL {
+                let index = transition_index(family as u8, old.number(), new.number());
+                let count = totals.transitions[index];
+                if count > 0 || USUAL.contains(&(old, new)) {
+                    let labels =
+                        [("family", family.name()), ("old", old.name()), ("new", new.name())];
+                    metric.add_count(&labels, count);
+                }
+            }
+        }
+    }
+    metric
+}
+
+fn events(totals: &Counters) -> Family {
+    let mut family = Family::counter(
+        "tcpmon_events_total",
+        "Events that the probes saw, whether a stream showed them or not.",
+    );
+    family.add_count(&[], totals.transitions.iter().sum());
+    family
+}
+
+fn durations(totals: &Counters) -> Family {
+    let bounds = DURATION_BOUNDS_NS.map(|bound| to_f64(bound) / 1e9);
+    let mut family = Family::histogram(
+        "tcpmon_state_duration_seconds",
+        "Time that sockets spent in a state, observed as they leave it.",
+    );
+    for state in TcpState::ALL {
+        let counts = &totals.durations.buckets[usize::from(state.number())];
+        if counts.iter().any(|count| *count > 0) {
+            let sum = to_f64(totals.durations.sum_ns[usize::from(state.number())]) / 1e9;
+            family.add_histogram(&[("state", state.name())], &bounds, counts, sum);
+        }
+    }
+    family
+}
+
+fn map_failures(totals: &Counters) -> Family {
+    let losses = &totals.losses;
+    let mut family = Family::counter(
+        "tcpmon_map_insert_failures_total",
+        "Entries for which a map of the probes had no room: raise the flag named by the label.",
+    );
+    family.add_count(&[("flag", "max-sockets")], losses.sockets);
+    family.add_count(&[("flag", "max-listeners")], losses.listeners);
+    family.add_count(&[("flag", "max-services")], losses.services.iter().sum());
+    family.add_count(&[("flag", "max-failures")], losses.failures);
+    family
+}
+
+fn build_info(revision: &str) -> Family {
+    let mut family =
+        Family::gauge("tcpmon_build_info", "1, with what this program was built from.");
+    family.add_count(&[("version", env!("CARGO_PKG_VERSION")), ("revision", revision)], 1);
+    family
+}

@@ -1,0 +1,13 @@
+//! The border with the kernel: what is read from it and loaded into it.
+
+pub mod btf;
+pub mod cgroups;
+pub mod counters;
+mod mountinfo;
+pub mod netns;
+pub mod offsets;
+pub mod probes;
+mod proc_cgroup;
+pub mod program;
+mod recent;
+pub mod requirements;

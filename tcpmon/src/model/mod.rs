@@ -1,0 +1,14 @@
+//! What tcpmon knows, as plain types and rules: events, filters, names of services.
+//!
+//! Nothing here reads a clock, the kernel or the network: times and facts are passed in, so that
+//! every rule can be tested with a table.
+
+pub mod address;
+pub mod comm;
+pub mod event;
+pub mod filter;
+pub mod json;
+pub mod probe;
+pub mod query;
+pub mod service;
+pub mod values;

@@ -1,0 +1,185 @@
+//! The counters equal what happened, to the unit: with a stream and without, and after the ring
+//! overflowed. The kernel's own counters say so too, where it has them.
+
+use std::collections::BTreeMap;
+
+use tcpmon_common::TcpState;
+use xtask::lab::{Addresses, Expectation, Lab, Recipe, Role};
+
+use crate::support::daemon::Daemon;
+use crate::support::event::Line;
+use crate::support::exposition::Metrics;
+use crate::support::measure::{Measured, Witness, kernel_counter};
+use crate::support::tail::Tail;
+use crate::support::turn::Turn;
+use crate::support::{expected, lab};
+
+/// Connections of the loads.
+const LOAD: u64 = 400;
+
+/// Every recipe that may be repeated in one lab.
+fn repeatable() -> impl Iterator<Item = Recipe> {
+    Recipe::all().iter().copied().filter(|recipe| *recipe != Recipe::SimultaneousOpen)
+}
+
+fn perform(lab: &mut Lab, recipe: Recipe) -> Vec<Expectation> {
+    let connections = recipe.is_load().then_some(LOAD);
+    let done = lab.perform(recipe, connections);
+    vec![done.unwrap_or_else(|why| panic!("{}: {why}", recipe.name()))]
+}
+
+/// How often each of `family,old,new` happened.
+fn totals(done: &[Expectation]) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    for (edge, count) in done.iter().flat_map(|done| &done.totals) {
+        *sum.entry(edge.clone()).or_default() += count;
+    }
+    sum
+}
+
+fn compare(measured: &Measured<Vec<Expectation>>) {
+    let Measured { done, before, after } = measured;
+    let wanted = totals(done);
+    let seen = transitions(before, after);
+    let misses = after.growth(before, "tcpmon_probe_recursion_misses_total");
+    assert_eq!(seen, wanted, "probe runs that the kernel skipped: {misses:?}");
+    let all = after.count("tcpmon_events_total", &[]) - before.count("tcpmon_events_total", &[]);
+    assert_eq!(all, wanted.values().sum::<u64>());
+    assert_eq!(connections(before, after), expected_connections(done));
+    let durations: BTreeMap<String, u64> = after
+        .growth(before, "tcpmon_state_duration_seconds_count")
+        .into_iter()
+        .map(|(labels, count)| (labels["state"].clone(), count))
+        .collect();
+    assert_eq!(durations, expected_durations(&wanted));
+}
+
+fn transitions(before: &Metrics, after: &Metrics) -> BTreeMap<String, u64> {
+    let growth = after.growth(before, "tcpmon_transitions_total");
+    let key = |labels: &BTreeMap<String, String>| {
+        format!("{},{},{}", labels["family"], labels["old"], labels["new"])
+    };
+    growth.into_iter().map(|(labels, count)| (key(&labels), count)).collect()
+}
+
+/// Connections by role.
+fn connections(before: &Metrics, after: &Metrics) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    for (labels, count) in after.growth(before, "tcpmon_connections_total") {
+        *sum.entry(labels["role"].clone()).or_default() += count;
+    }
+    sum
+}
+
+fn expected_connections(done: &[Expectation]) -> BTreeMap<String, u64> {
+    let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+    let mut add = |role: &str, count| *sum.entry(role.to_owned()).or_default() += count;
+    for done in done {
+        if let Some(load) = &done.load {
+            add("active", load.connections);
+            add("passive", load.connections);
+        }
+        for socket in &done.sockets {
+            let role = if socket.role == Role::Active { "active" } else { "passive" };
+            if socket.transitions.iter().any(|edge| edge.new == TcpState::Established) {
+                add(role, 1);
+            }
+        }
+    }
+    sum
+}
+
+/// A duration is observed as a state is left; when CLOSE began nobody saw, nor when the child of
+/// a listener was in LISTEN.
+fn expected_durations(totals: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    for (edge, count) in totals {
+        let [_, old, new] = edge.split(',').collect::<Vec<_>>()[..] else { panic!("{edge}") };
+        if old != "close" && (old, new) != ("listen", "syn_recv") {
+            *sum.entry(old.to_owned()).or_default() += count;
+        }
+    }
+    sum
+}
+
+#[test]
+fn counters_equal_what_happened_without_and_with_a_stream() {
+    let turn = Turn::alone();
+    let witness = Witness::start(&turn);
+    let daemon = Daemon::start(&turn, &[]);
+    for addresses in [Addresses::Ipv4, Addresses::Ipv6] {
+        let mut lab = lab::open(addresses);
+        for watched in [false, true] {
+            let tail = watched.then(|| Tail::start(&daemon, &["--state", "closing"]));
+            for recipe in repeatable() {
+                assert_eq!(daemon.streams(), u64::from(watched));
+                compare(&witness.measure(&daemon, &mut lab, |lab| perform(lab, recipe)));
+            }
+            drop(tail);
+            daemon.await_streams(0);
+        }
+    }
+}
+
+#[test]
+fn counters_equal_the_kernels_own() {
+    let turn = Turn::alone();
+    let witness = Witness::start(&turn);
+    let daemon = Daemon::start(&turn, &[]);
+    let mut lab = lab::open(Addresses::Ipv4);
+    let netns = lab.namespaces()[0].name.clone();
+    let kernel = |name: &str| kernel_counter(&netns, name);
+    let counters = ["ActiveOpens", "PassiveOpens", "AttemptFails", "EstabResets"];
+    let measured = witness.measure(&daemon, &mut lab, |lab| {
+        let before = counters.map(kernel);
+        let some = [Recipe::Refused, Recipe::ResetByServer, Recipe::Exhausted, Recipe::Churn];
+        let done: Vec<_> = some.iter().flat_map(|recipe| perform(lab, *recipe)).collect();
+        let after = counters.map(kernel);
+        (done, [0, 1, 2, 3].map(|at| after[at] - before[at]))
+    });
+    let (done, [active, passive, failed, reset]) = measured.done;
+    let seen = transitions(&measured.before, &measured.after);
+    let seen = |edge: &str| seen.get(&format!("ipv4,{edge}")).copied().unwrap_or(0);
+    // The kernel counts a connect() that finds no port nowhere: no SYN was sent.
+    let no_port: usize = done.iter().map(Expectation::port_failures).sum();
+    let no_port = u64::try_from(no_port).expect("a count");
+    assert!(no_port > 0 && active > 0 && passive > 0 && failed > 0 && reset > 0);
+    assert_eq!(seen("close,syn_sent"), active + no_port);
+    assert_eq!(seen("listen,syn_recv"), passive);
+    assert_eq!(seen("syn_sent,close") + seen("syn_recv,close"), failed + no_port);
+    assert_eq!(seen("established,close") + seen("close_wait,close"), reset);
+}
+
+#[test]
+fn a_full_ring_costs_detail_and_no_total() {
+    let turn = Turn::alone();
+    let witness = Witness::start(&turn);
+    let daemon = Daemon::start(&turn, &["--ring-bytes", "4096"]);
+    let mut lab = lab::open(Addresses::Ipv4);
+    let measured = witness.measure(&daemon, &mut lab, |lab| {
+        let tail = Tail::start(&daemon, &[]);
+        let done = lab.perform(Recipe::Churn, Some(3000)).expect("a load");
+        let (mut shown, mut lost) = (0, 0);
+        while shown + lost < done.transitions() {
+            match tail.next() {
+                Line::Event(_) => shown += 1,
+                Line::Gap { lost: more, place } => {
+                    assert_eq!(place, "ring");
+                    lost += more;
+                }
+            }
+        }
+        // Nothing more: the next lines are the next connection's.
+        let next = lab.perform(Recipe::Refused, Some(1)).expect("a mark");
+        expected::compare(&next, &tail.events(next.transitions()));
+        (vec![done, next], shown, lost)
+    });
+    let (done, shown, lost) = measured.done;
+    let Measured { before, after, .. } = measured;
+    assert!(lost > 0 && shown > 0, "{shown} shown, {lost} lost");
+    let place = [("where", "ring")];
+    let metric = |metrics: &Metrics| metrics.count("tcpmon_events_lost_total", &place);
+    assert_eq!(metric(&after) - metric(&before), lost);
+    assert_eq!(shown + lost, done[0].transitions());
+    compare(&Measured { done, before, after });
+}

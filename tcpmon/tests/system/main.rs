@@ -1,0 +1,20 @@
+//! The real `tcpmon` on real sockets, as root: what issue after issue promises, held against
+//! traffic whose every transition is known (`xtask::lab`).
+//!
+//! Each test has a daemon of its own, all on this one machine, so all of them see all traffic:
+//! streams are filtered by the lab's namespaces, and counters, which know no namespace, are
+//! compared by [`support::measure`] only.
+
+mod counters;
+mod ending;
+mod exhaustion;
+mod http;
+mod latency;
+mod limits;
+mod metrics;
+mod owners;
+mod refusals;
+mod streams;
+mod subscribers;
+mod support;
+mod tail;

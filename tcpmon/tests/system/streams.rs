@@ -1,0 +1,83 @@
+//! `tail --json` shows, for each recipe of the lab, exactly the transitions of both ends, each
+//! with the right owner, addresses and ports.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use xtask::lab::{Addresses, Recipe};
+
+use crate::support::daemon::Daemon;
+use crate::support::measure::watch;
+use crate::support::tail::Tail;
+use crate::support::turn::Turn;
+use crate::support::{expected, lab};
+
+/// How often each recipe is carried out.
+fn connections(recipe: Recipe) -> u64 {
+    match recipe {
+        // Its minute of TIME_WAIT would hold the fixed ports.
+        Recipe::SimultaneousOpen => 1,
+        Recipe::Churn | Recipe::TimeWait => 300,
+        Recipe::Prefork | Recipe::Reuseport => 6,
+        _ => 3,
+    }
+}
+
+fn every_recipe(addresses: Addresses) {
+    let turn = Turn::shared();
+    let daemon = Daemon::start(&turn, &[]);
+    let mut lab = lab::open(addresses);
+    // The only recipe's namespaces that the lab has not made yet.
+    lab.prepare(Recipe::SimultaneousClose).expect("two namespaces");
+    let inodes: Vec<String> =
+        lab.namespaces().iter().map(|netns| netns.inode.to_string()).collect();
+    let tail = Tail::start(&daemon, &["--netns", &inodes.join(",")]);
+    let loads = [Recipe::Churn, Recipe::TimeWait];
+    // The last comes again, so that whatever is too much before it is noticed.
+    for recipe in Recipe::all().iter().copied().chain([Recipe::Refused]) {
+        if addresses == Addresses::Ipv4Mapped && loads.contains(&recipe) {
+            continue;
+        }
+        let (done, seen) = watch(&daemon, &tail, &mut lab, recipe, connections(recipe));
+        expected::compare(&done, &seen);
+    }
+}
+
+#[test]
+fn every_recipe_is_shown_exactly_ipv4() {
+    every_recipe(Addresses::Ipv4);
+}
+
+#[test]
+fn every_recipe_is_shown_exactly_ipv6() {
+    every_recipe(Addresses::Ipv6);
+}
+
+#[test]
+fn every_recipe_is_shown_exactly_ipv4_mapped() {
+    every_recipe(Addresses::Ipv4Mapped);
+}
+
+#[test]
+fn a_line_has_every_member_of_the_contract_and_the_time_of_day() {
+    let turn = Turn::shared();
+    let daemon = Daemon::start(&turn, &[]);
+    let mut lab = lab::open(Addresses::Ipv4);
+    let tail = Tail::start(&daemon, &["--netns", &lab.namespaces()[0].name.clone()]);
+    let begun = Timestamp::now();
+    let done = lab.perform(Recipe::ClientFirst, None).expect("a connection");
+    for _ in 0..done.transitions() {
+        let line: Value = serde_json::from_str(&tail.lines.next().expect("a line")).expect("JSON");
+        let members: Vec<&str> =
+            line.as_object().expect("an object").keys().map(String::as_str).collect();
+        let wanted = "ts netns family saddr sport daddr dport old new duration_us role pid comm \
+                      service cookie port_exhausted";
+        for member in wanted.split_whitespace() {
+            assert!(members.contains(&member), "no {member}: {line}");
+        }
+        let text = line["ts"].as_str().expect("text");
+        assert_eq!(text.len(), "2026-11-22T08:00:00.123456Z".len(), "{text}");
+        let ts: Timestamp = text.parse().expect("RFC 3339");
+        // The text has whole microseconds, rounded down.
+        assert!(ts.as_microsecond() >= begun.as_microsecond() && ts <= Timestamp::now(), "{text}");
+    }
+}

@@ -1,0 +1,53 @@
+//! The lab, with this very program as its processes.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use xtask::lab::{Addresses, Lab, LabArgs, Options};
+
+/// The command line of the lab's program, as `xtask` has it.
+#[derive(Parser)]
+enum Task {
+    Lab(LabArgs),
+}
+
+/// This program, which is the lab's program too when its first argument is `lab`.
+pub(crate) fn program() -> PathBuf {
+    std::env::current_exe().expect("this program's own file")
+}
+
+pub(crate) fn open(addresses: Addresses) -> Lab {
+    Lab::open(Options { addresses, program: Some(program()), narrate: None })
+        .unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Cargo builds no binary of another package for a test, so the lab's processes (`tcpmon-test lab
+/// --as-worker ...`) would be whatever `xtask` lies about, or none. This program has the lab in
+/// it, but the test harness owns `main()` and would take the arguments for names of tests: so it
+/// looks at them first, before `main()`, while there is one thread, which is what a worker that
+/// forks needs.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = become_the_lab_if_told;
+
+extern "C" fn become_the_lab_if_told() {
+    // Not `std::env::args()`: whether that works before `main()` is up to the C library.
+    let Ok(line) = std::fs::read("/proc/self/cmdline") else { return };
+    let words: Vec<String> = line
+        .split(|&byte| byte == 0)
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .filter(|word| !word.is_empty())
+        .collect();
+    if words.get(1).is_none_or(|word| word != "lab") {
+        return;
+    }
+    // As Rust's runtime does before `main()`: a peer that has gone is an error, not the end.
+    // SAFETY: no handler is installed, and there is one thread.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let Task::Lab(args) = Task::parse_from(words);
+    let done = xtask::lab::run(&args);
+    if let Err(error) = &done {
+        eprintln!("lab: {error:#}");
+    }
+    std::process::exit(i32::from(done.is_err()));
+}

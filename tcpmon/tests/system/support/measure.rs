@@ -1,0 +1,139 @@
+//! Counters, compared to the unit on a machine that is not ours alone.
+//!
+//! The counters know no namespace, so any connection of anybody between two scrapes would be
+//! counted too. A second daemon watches for that: a measurement during which it saw a transition
+//! outside the lab's namespaces is made again.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use xtask::lab::{Expectation, Lab, Recipe};
+
+use super::PATIENCE;
+use super::daemon::Daemon;
+use super::event::{self, Event, Line};
+use super::exposition::Metrics;
+use super::program::{Lines, run};
+use super::tail::Tail;
+use super::turn::Turn;
+
+/// How often a measurement is tried on a machine that is never quiet.
+const ATTEMPTS: usize = 20;
+
+/// A stream that is silent for so long has shown all there is.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// A daemon that sees everything, and that nobody measures.
+pub(crate) struct Witness {
+    daemon: Daemon,
+}
+
+/// What was done, and the metrics of the measured daemon around it.
+pub(crate) struct Measured<T> {
+    pub(crate) done: T,
+    pub(crate) before: Metrics,
+    pub(crate) after: Metrics,
+}
+
+impl Witness {
+    pub(crate) fn start(turn: &Turn) -> Self {
+        Self { daemon: Daemon::start(turn, &[]) }
+    }
+
+    /// Does `work` while nothing else happens on the machine.
+    pub(crate) fn measure<T>(
+        &self,
+        daemon: &Daemon,
+        lab: &mut Lab,
+        mut work: impl FnMut(&mut Lab) -> T,
+    ) -> Measured<T> {
+        for _ in 0..ATTEMPTS {
+            let lines = Lines::of(self.daemon.stream(""));
+            let before = daemon.metrics();
+            let done = work(lab);
+            let after = daemon.metrics();
+            if hidden(&before) != hidden(&after) {
+                eprintln!("measured again, because the kernel hid a transition from the probe");
+                continue;
+            }
+            let mark = lab.perform(Recipe::Refused, Some(1)).expect("a mark");
+            let namespaces: Vec<u64> = lab.namespaces().iter().map(|netns| netns.inode).collect();
+            let disturbed = loop {
+                match event::parse(&lines.next().expect("the witness goes on")) {
+                    Line::Event(event) if !namespaces.contains(&event.netns) => {
+                        eprintln!("measured again, because of {event:?}");
+                        break true;
+                    }
+                    Line::Event(event)
+                        if event.sport == mark.sockets[0].local.port()
+                            && event.edge() == "syn_sent>close" =>
+                    {
+                        break false;
+                    }
+                    Line::Event(_) => {}
+                    Line::Gap { lost, place } => panic!("the witness lost {lost} on the {place}"),
+                }
+            };
+            if !disturbed {
+                return Measured { done, before, after };
+            }
+        }
+        panic!("other programs made TCP connections during each of {ATTEMPTS} measurements")
+    }
+}
+
+/// See [`Daemon::hidden`].
+fn hidden(metrics: &Metrics) -> u64 {
+    metrics.count("tcpmon_events_lost_total", &[("where", "probe")])
+}
+
+/// Carries out a recipe and reads from `tail` what it shows of it: no more and no less than must
+/// be seen. Where the kernel hid a transition from the probe, which a busy machine makes happen
+/// once in a hundred thousand, all is done again.
+pub(crate) fn watch(
+    daemon: &Daemon,
+    tail: &Tail,
+    lab: &mut Lab,
+    recipe: Recipe,
+    connections: u64,
+) -> (Expectation, Vec<Event>) {
+    for _ in 0..ATTEMPTS {
+        let hidden = daemon.hidden();
+        let done = lab.perform(recipe, Some(connections));
+        let done = done.unwrap_or_else(|why| panic!("{}: {why}", recipe.name()));
+        let mut seen = Vec::new();
+        let begun = Instant::now();
+        while (seen.len() as u64) < done.transitions() {
+            match tail.lines.next_within(SILENCE) {
+                Some(line) => seen.push(event::event(&line)),
+                None if daemon.hidden() > hidden => break,
+                None => assert!(
+                    begun.elapsed() < PATIENCE,
+                    "{}: only {} of {} events came: {seen:#?}",
+                    recipe.name(),
+                    seen.len(),
+                    done.transitions()
+                ),
+            }
+        }
+        if seen.len() as u64 == done.transitions() {
+            return (done, seen);
+        }
+        eprintln!("{} again, because the kernel hid a transition from the probe", recipe.name());
+    }
+    panic!("the kernel hid transitions from the probe during each of {ATTEMPTS} attempts")
+}
+
+/// The kernel's own counters of TCP in a namespace, `Tcp:` and `TcpExt:` together, by name
+/// (`proc_pid_net(5)`).
+pub(crate) fn kernel_counter(netns: &str, name: &str) -> u64 {
+    let path = format!("--net=/run/netns/{netns}");
+    let files = ["/proc/net/snmp", "/proc/net/netstat"];
+    let text = run(Command::new("nsenter").args([&path, "cat"]).args(files)).stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    let found = lines.chunks_exact(2).find_map(|pair| {
+        let place = pair[0].split_whitespace().position(|word| word == name)?;
+        pair[1].split_whitespace().nth(place)?.parse().ok()
+    });
+    found.unwrap_or_else(|| panic!("no counter {name}: {text}"))
+}

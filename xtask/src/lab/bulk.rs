@@ -1,0 +1,60 @@
+//! What a process of the lab does many times over.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
+
+use super::protocol::ChurnSpec;
+use super::recipe::ConnectBy;
+use super::sockets;
+use super::uring::Ring;
+
+/// One connect that must find no local port.
+pub(super) fn fail_to_connect(
+    to: SocketAddr,
+    by: ConnectBy,
+    ring: &mut Option<Ring>,
+) -> io::Result<()> {
+    match sockets::connect(to, by, ring)? {
+        Err(failure) if failure.errno == Errno::ADDRNOTAVAIL.raw_os_error() => Ok(()),
+        Err(failure) => Err(io::Error::from_raw_os_error(failure.errno)),
+        Ok(_) => Err(io::Error::other("connected, where no port was expected to be free")),
+    }
+}
+
+/// Load A of the bench: connect, accept, close by the client, close by the server, over all
+/// destinations in turn. Returns how long the connections took, the listener's making apart.
+///
+/// On loopback the handshake is over when `connect()` returns, so one thread can do both ends. The
+/// client's FIN need not be there yet, a busy kernel leaves it to ksoftirqd: the server waits for
+/// it, or both would close at once.
+pub(super) fn churn(spec: &ChurnSpec) -> io::Result<Duration> {
+    let Some(first) = spec.destinations.first() else {
+        return Err(io::Error::other("a load needs a destination"));
+    };
+    let (family, any) = match first {
+        IpAddr::V4(_) => (AddressFamily::INET, IpAddr::from(Ipv4Addr::UNSPECIFIED)),
+        IpAddr::V6(_) => (AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let listener = sockets::listen(SocketAddr::new(any, spec.port), false)?;
+    let mut destinations =
+        spec.destinations.iter().map(|ip| SocketAddr::new(*ip, spec.port)).cycle();
+    let begun = Instant::now();
+    for _ in 0..spec.connections {
+        let Some(to) = destinations.next() else { break };
+        // No options here: they would be part of the cost that is measured.
+        let flags = SocketFlags::CLOEXEC;
+        let client =
+            rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        rustix::net::connect(&client, &to)?;
+        let server = rustix::net::accept_with(&listener, flags)?;
+        drop(client);
+        sockets::await_end(server.as_fd())?;
+        drop(server);
+    }
+    Ok(begun.elapsed())
+}

@@ -1,0 +1,14 @@
+//! The tasks of this workspace: `cargo xtask --help`.
+//!
+//! A library beside the program so that tests of other crates can use parts of
+//! it. Nothing here may depend on the crate `tcpmon`: that can only be built
+//! once [`setup`] has run.
+
+pub mod bench;
+pub mod build;
+pub mod lab;
+pub mod process;
+pub mod run;
+pub mod setup;
+pub mod test;
+pub mod vm;

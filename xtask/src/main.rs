@@ -1,0 +1,65 @@
+//! `cargo xtask`: the tasks of this workspace, one subcommand each.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::{bench, build, lab, run, setup, test, vm};
+
+/// Set up, build, run and test tcpmon.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// One line a task; each has its arguments in a module of its own.
+#[derive(Subcommand)]
+enum Task {
+    /// Find or install what builds the probes: a Rust toolchain with rust-src, and bpf-linker
+    Setup(SetupArgs),
+    /// Set up what is missing and build the program, with the probes in it
+    Build(build::Args),
+    /// Set up what is missing, build in release mode and run the daemon in the foreground
+    Run(run::Args),
+    /// Set up what is missing and run every check and test
+    Test(test::Args),
+    /// Run the system tests on other kernels, in virtual machines
+    Vm(vm::Args),
+    /// Make real traffic by recipe, in network namespaces of its own
+    Lab(lab::LabArgs),
+    /// Measure what the program costs, beside the bare machine and its peers
+    Bench(bench::Args),
+    #[command(hide = true)]
+    Announce(run::AnnounceArgs),
+}
+
+#[derive(clap::Args)]
+struct SetupArgs {
+    /// Name of a rustup toolchain, path of a rustc or of its sysroot, `system` for the
+    /// distribution's, or `auto` for the first that will do; kept for later builds. The
+    /// environment variable `TCPMON_EBPF_TOOLCHAIN` says the same to every task
+    #[arg(long)]
+    toolchain: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let done: Result<()> = match Cli::parse().task {
+        Task::Setup(args) => setup::ensure(args.toolchain.as_deref()),
+        Task::Build(args) => build::main(&args),
+        Task::Run(args) => run::main(&args),
+        Task::Test(args) => test::main(&args),
+        Task::Vm(args) => vm::main(&args),
+        Task::Lab(args) => lab::run(&args),
+        Task::Bench(args) => bench::main(&args),
+        Task::Announce(args) => run::announce(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The initial RAM disk: all that a virtual machine has.
+
+use std::{
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    io::BufWriter,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    binaries::Binaries,
+    cpio::Archive,
+    package::Kernel,
+    programs::{BUSYBOX, CALLED, with_libraries},
+};
+
+/// The machine's first process.
+const INIT: &str = include_str!("init.sh");
+
+/// What [`INIT`] writes on the tests' serial port when it has come so far.
+pub(super) const ALIVE: &str = "xtask-vm: alive";
+
+/// What it writes there, before the exit code, when the tests have ended.
+pub(super) const ENDED: &str = "xtask-vm: ended with";
+
+/// Folders that are mounted on.
+const MOUNT_POINTS: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
+
+/// The users that tests become.
+const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
+
+/// Writes the disk with which `kernel` runs the tests for at most `limit`.
+pub(super) fn write(
+    disk: &Path,
+    kernel: &Kernel,
+    binaries: &Binaries,
+    arguments: &[OsString],
+    limit: Duration,
+) -> Result<()> {
+    let out = File::create(disk).with_context(|| format!("cannot write {}", disk.display()))?;
+    let mut archive = Archive::new(BufWriter::new(out));
+    for folder in MOUNT_POINTS {
+        archive.folder(Path::new(folder))?;
+    }
+    let mut libraries = BTreeSet::new();
+    let mut folders = BTreeSet::new();
+    for program in CALLED {
+        let (path, needed) = with_libraries(program)?;
+        archive.file(&path, 0o755, &read(&path)?)?;
+        libraries.extend(needed);
+        folders.extend(path.parent().map(Path::to_path_buf));
+    }
+    let (busybox, needed) = with_libraries(BUSYBOX)?;
+    archive.file(Path::new("busybox/busybox"), 0o755, &read(&busybox)?)?;
+    libraries.extend(needed);
+    for library in &libraries {
+        archive.file(library, 0o755, &read(library)?)?;
+    }
+    if let Some(tun) = &kernel.tun {
+        archive.file(Path::new(tun.file_name().unwrap_or_default()), 0o644, &read(tun)?)?;
+    }
+    archive.file(&binaries.program, 0o755, &read(&binaries.program)?)?;
+    archive.file(Path::new("system"), 0o755, &read(&binaries.tests)?)?;
+    archive.file(Path::new("etc/passwd"), 0o644, PASSWD.as_bytes())?;
+    archive.file(Path::new("etc/group"), 0o644, GROUP.as_bytes())?;
+    archive.file(Path::new("tests"), 0o644, &script("/system", arguments))?;
+    archive.file(Path::new("init"), 0o755, init(&folders, limit).as_bytes())?;
+    archive.finish().with_context(|| format!("cannot write {}", disk.display()))?;
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The first process's script, for programs in these folders.
+fn init(folders: &BTreeSet<PathBuf>, limit: Duration) -> String {
+    let folders: Vec<_> = folders.iter().map(|folder| folder.to_string_lossy()).collect();
+    INIT.replace("@PATH@", &folders.join(":"))
+        .replace("@SECONDS@", &limit.as_secs().to_string())
+        .replace("@ALIVE@", ALIVE)
+        .replace("@ENDED@", ENDED)
+}
+
+/// A shell script that becomes the program.
+fn script(program: &str, arguments: &[OsString]) -> Vec<u8> {
+    let mut line = format!("exec {program}").into_bytes();
+    for argument in arguments {
+        line.push(b' ');
+        line.extend(quoted(argument));
+    }
+    line.push(b'\n');
+    line
+}
+
+/// A word that the shell takes as it is.
+fn quoted(word: &OsStr) -> Vec<u8> {
+    let mut quoted = vec![b'\''];
+    for &byte in word.as_encoded_bytes() {
+        match byte {
+            b'\'' => quoted.extend(br"'\''"),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push(b'\'');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shell_hands_arguments_over_unchanged() {
+        let words = ["--exact", "it's a \"name\" $HOME", "", "a\nb"];
+        let script = script("printf '<%s>'", &words.map(OsString::from));
+        let script = String::from_utf8(script).expect("UTF-8");
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
+        let expected = format!("<{}>", words.join("><"));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    }
+
+    #[test]
+    fn nothing_is_left_open_in_the_first_process() {
+        let folders = ["/usr/bin".into(), "/usr/sbin".into()].into();
+        let init = init(&folders, Duration::from_mins(1));
+        assert!(init.contains("PATH=/usr/bin:/usr/sbin:/busybox"), "{init}");
+        assert!(init.contains("timeout -s KILL 60 sh"), "{init}");
+        assert!(!init.contains('@'), "{init}");
+    }
+}

@@ -1,0 +1,37 @@
+#!/busybox/busybox sh
+# The first process of the virtual machine of `cargo xtask vm`. The kernel talks on the first
+# serial port; the second is the tests' own, and only what is meant for the host is written there.
+
+/busybox/busybox --install -s /busybox
+export PATH=@PATH@:/busybox HOME=/ RUST_BACKTRACE=1
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+chmod 1777 /tmp
+mount -t tmpfs tmpfs /run
+mount -t securityfs securityfs /sys/kernel/security
+mount -t tracefs tracefs /sys/kernel/tracing
+ln -s /proc/self/fd /dev/fd
+# Both hierarchies, as systemd's "hybrid" layout has them, where the kernel still has version 1.
+mount -t tmpfs tmpfs /sys/fs/cgroup
+mkdir /sys/fs/cgroup/unified /sys/fs/cgroup/memory
+mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+mount -t cgroup -o memory cgroup /sys/fs/cgroup/memory
+
+if [ -e /tun.ko.xz ]; then
+    xzcat /tun.ko.xz > /tun.ko
+fi
+if [ -e /tun.ko ]; then
+    insmod /tun.ko
+fi
+ip link set lo up
+
+stty -F /dev/ttyS1 raw -echo
+exec > /dev/ttyS1 2>&1
+echo '@ALIVE@'
+timeout -s KILL @SECONDS@ sh /tests
+echo "@ENDED@ $?"
+# To close the port waits until all has been sent.
+exec > /dev/console 2>&1
+poweroff -f
