@@ -181,7 +181,10 @@ fn conclude(out: &mut impl Write, expected: &Expectation, verified: bool) -> io:
         )?;
     }
     if verified {
-        writeln!(out, "the kernel's tracepoint shows exactly this")?;
+        writeln!(
+            out,
+            "the kernel's tracepoint agrees (it shows ways into TIME_WAIT as ways to CLOSE)"
+        )?;
     }
     Ok(())
 }

@@ -205,8 +205,7 @@ mod tests {
     fn a_load_shows_what_entered_what_did_not_and_what_left() {
         let first = [ACTIVE_OPEN, CLOSE_FIRST].concat();
         let one = vec![socket(&first, None, None)];
-        let mut told =
-            Expectation::of_sockets(Recipe::Churn, Addresses::Ipv6, Vec::new(), one);
+        let mut told = Expectation::of_sockets(Recipe::Churn, Addresses::Ipv6, Vec::new(), one);
         told.sockets.clear();
         told.totals = BTreeMap::from([("ipv6,fin_wait2,close".to_owned(), 10)]);
         told.time_wait_entered = 7;

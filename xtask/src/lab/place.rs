@@ -38,6 +38,8 @@ pub struct Lab {
     pub(super) wire: Option<Wire>,
     /// For the recipe that removes one.
     doomed: Option<Namespace>,
+    /// Services of a load that go on when it is over; they end with the next one.
+    pub(super) lasting: Vec<Puppet>,
     next_port: u16,
     // Last, so that it ends last: it removes the namespaces.
     keeper: Puppet,
@@ -66,6 +68,7 @@ impl Lab {
             namespaces: Vec::new(),
             wire: None,
             doomed: None,
+            lasting: Vec::new(),
             next_port: plan.first_port(),
             keeper,
         };

@@ -102,7 +102,7 @@ impl Recipe {
             Self::Prefork | Self::Reuseport => 6,
             Self::Churn => 150_000,
             Self::TimeWait | Self::ThreeServices => 10_000,
-            Self::TableFull => 150,
+            Self::TableFull => 120,
             Self::ReuseOff
             | Self::ReuseOn
             | Self::ReuseOnWire

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 /// (`include/asm-generic/param.h`).
 const TICK: Duration = Duration::from_millis(10);
 /// How long a time-wait socket stays (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`).
-const TIME_WAIT_LENGTH: Duration = Duration::from_secs(60);
+const TIME_WAIT_LENGTH: Duration = Duration::from_mins(1);
 /// How long until `connect()` may take its port over: a second (`tcp_tw_reuse_delay`; before it
 /// came in Linux 6.14, the next second of the clock). With a margin for the ticks of the timer.
 const REUSABLE_AFTER: Duration = Duration::from_millis(1100);

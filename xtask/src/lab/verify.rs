@@ -196,8 +196,8 @@ fn compare_sockets(expected: &Expectation, events: &[Event]) -> Result<()> {
 mod tests {
     use super::*;
     use crate::lab::edge::{FAILED_OPEN, LISTENER, edges};
-    use crate::lab::socket::Process;
     use crate::lab::recipe::Addresses;
+    use crate::lab::socket::Process;
 
     fn event(edge: Edge, sport: u16, dport: u16) -> Event {
         Event {
@@ -222,6 +222,8 @@ mod tests {
             accepted_by: None,
             transitions: edges(states),
             time_wait: None,
+            time_wait_end: None,
+            time_wait_overflow: false,
             port_exhausted: sport == 0,
         }
     }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use tcpmon_common::TcpState::{Close, CloseWait};
 
-use super::closing::{close_first, close_in_turn, close_second, record_ended, record_in_turn, wire};
+use super::closing::{
+    close_first, close_in_turn, close_second, record_ended, record_in_turn, wire,
+};
 use super::load::BUCKETS_KEY;
 use super::opening::begin;
 use super::pair::{End, Life, Pair};
@@ -119,12 +121,11 @@ pub(super) fn table_full(stage: &mut Stage<'_>, connections: u64) -> Result<()> 
             stage.await_gone(&pair, End::Server)?;
             // A full socket in FIN_WAIT2 tries to enter only with the server's FIN.
             let entered = table.await_time_wait_or_gone(local, remote)?;
-            match how.filter(|_| entered) {
-                Some(how) => record_in_turn(stage, &pair, End::Client, how),
-                None => {
-                    let full = Life { overflow: true, ..Life::new(ACTIVE_OPEN, CLOSE_FIRST) };
-                    stage.record_pair(&pair, &full, &Life::new(PASSIVE_OPEN, CLOSE_SECOND));
-                }
+            if let Some(how) = how.filter(|_| entered) {
+                record_in_turn(stage, &pair, End::Client, how);
+            } else {
+                let full = Life { overflow: true, ..Life::new(ACTIVE_OPEN, CLOSE_FIRST) };
+                stage.record_pair(&pair, &full, &Life::new(PASSIVE_OPEN, CLOSE_SECOND));
             }
         }
         stage.stop_listening(0, listener)

@@ -78,7 +78,8 @@ fn run(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
         destinations.len()
     ));
     let limit = STEP + Duration::from_secs(connections / SLOWEST);
-    let spec = ChurnSpec { connections, destinations: destinations.clone(), sources: Vec::new(), port };
+    let spec =
+        ChurnSpec { connections, destinations: destinations.clone(), sources: Vec::new(), port };
     let command = Command::Churn(spec);
     let (connections, seconds) = match puppet.tell_patiently(&command, limit)? {
         Reply::Churned { connections, seconds } => (connections, seconds),
@@ -116,7 +117,10 @@ fn run(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
         sockets: Vec::new(),
         totals,
         time_wait_entered: entered,
-        time_wait_exited: [(Ending::Expired, expired)].into_iter().filter(|(_, n)| *n > 0).collect(),
+        time_wait_exited: [(Ending::Expired, expired)]
+            .into_iter()
+            .filter(|(_, n)| *n > 0)
+            .collect(),
         time_wait_overflowed: overflowed,
         load: Some(Load {
             process,

@@ -64,11 +64,16 @@ fn run(lab: &mut Lab, connections: u64, namespaces: &[Namespace]) -> Result<Expe
         namespaces.iter().map(Ledger::of).collect()
     };
     let before = ledgers(namespaces)?;
-    let services = vec![
-        client_first(lab, "lab-exited", here, ports[0], connections, SPREAD[0])?,
-        client_first(lab, "lab-elsewhere", elsewhere, ports[0], 2 * connections, SPREAD[1])?,
-        server_first(lab, here, ports[1], 3 * connections, SPREAD[2])?,
-    ];
+    lab.lasting.clear();
+    let (exited, puppet) = client_first(lab, "lab-exited", here, ports[0], connections, SPREAD[0])?;
+    drop(puppet);
+    lab.tell("lab-exited has exited");
+    let (elsewhere, puppet) =
+        client_first(lab, "lab-elsewhere", elsewhere, ports[0], 2 * connections, SPREAD[1])?;
+    lab.lasting.push(puppet);
+    let (server, puppet) = server_first(lab, here, ports[1], 3 * connections, SPREAD[2])?;
+    lab.lasting.push(puppet);
+    let services = vec![Service { exited: true, ..exited }, elsewhere, server];
     let after = ledgers(namespaces)?;
     let sum = |ledgers: &[Ledger], what: fn(&Ledger) -> u64| ledgers.iter().map(what).sum::<u64>();
     let entered = sum(&after, Ledger::entered) - sum(&before, Ledger::entered);
@@ -121,7 +126,7 @@ fn spread(addresses: &[IpAddr], connections: u64) -> BTreeMap<IpAddr, u64> {
     spread
 }
 
-/// A service that connects, closes first, and exits.
+/// A service that connects and closes first.
 fn client_first(
     lab: &Lab,
     comm: &str,
@@ -129,7 +134,7 @@ fn client_first(
     port: u16,
     connections: u64,
     spread_over: u64,
-) -> Result<Service> {
+) -> Result<(Service, Puppet)> {
     let all = destinations(&netns.name, lab.options.addresses, 1, spread_over)?;
     let mut puppet = Puppet::spawn(&lab.program, comm, Some(&netns.name))?;
     let process = puppet.process().clone();
@@ -138,9 +143,8 @@ fn client_first(
     let spec = ChurnSpec { connections, destinations: all, sources: Vec::new(), port };
     puppet.tell_patiently(&Command::Churn(spec), limit(connections))?;
     Table::of(process.pid).await_only_time_wait()?;
-    drop(puppet);
-    lab.tell(&format!("{comm} has exited"));
-    Ok(Service { process, exited: true, netns: netns.clone(), role: Role::Active, port, time_wait })
+    let (netns, role) = (netns.clone(), Role::Active);
+    Ok((Service { process, exited: false, netns, role, port, time_wait }, puppet))
 }
 
 /// A server that closes first, and its client, which comes from several addresses.
@@ -150,7 +154,7 @@ fn server_first(
     port: u16,
     connections: u64,
     spread_over: u64,
-) -> Result<Service> {
+) -> Result<(Service, Puppet)> {
     let sources = destinations(&netns.name, lab.options.addresses, 1, spread_over)?;
     let mut server = Puppet::spawn(&lab.program, "lab-server", Some(&netns.name))?;
     let mut client = Puppet::spawn(&lab.program, "lab-client", Some(&netns.name))?;
@@ -166,8 +170,8 @@ fn server_first(
     server.finish(&serve)?;
     server.tell_done(&Command::Close { socket: listener })?;
     Table::of(process.pid).await_only_time_wait()?;
-    let (exited, role) = (true, Role::Passive);
-    Ok(Service { process, exited, netns: netns.clone(), role, port, time_wait })
+    let (netns, role) = (netns.clone(), Role::Passive);
+    Ok((Service { process, exited: false, netns, role, port, time_wait }, server))
 }
 
 #[cfg(test)]
@@ -176,8 +180,7 @@ mod tests {
 
     #[test]
     fn every_connection_has_its_address() {
-        let ips: Vec<IpAddr> =
-            (1..=4).map(|host| IpAddr::from([127, 0, 0, host])).collect();
+        let ips: Vec<IpAddr> = (1..=4).map(|host| IpAddr::from([127, 0, 0, host])).collect();
         let figures: Vec<u64> = spread(&ips, 10).into_values().collect();
         assert_eq!(figures, [3, 3, 2, 2]);
         assert_eq!(spread(&ips, 1).values().sum::<u64>(), 1);
