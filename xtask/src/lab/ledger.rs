@@ -18,11 +18,6 @@ pub struct Ledger {
     /// Sockets in the time-wait table now, the substate `FIN_WAIT2` included (`tw` in
     /// /proc/net/sockstat).
     pub level: u64,
-    /// Sockets in true `TIME_WAIT` now, as `ss state time-wait` lists them (/proc/net/tcp, tcp6).
-    pub time_wait: u64,
-    /// Sockets in `FIN_WAIT2` now, full ones and those in the time-wait table, as
-    /// `ss state fin-wait-2` lists them.
-    pub fin_wait2: u64,
     /// Sockets that entered for more than 4 s (`TW` in /proc/net/netstat; `__inet_twsk_schedule()`,
     /// net/ipv4/inet_timewait_sock.c).
     pub entered_long: u64,
@@ -42,9 +37,8 @@ impl Ledger {
         let name = &namespace.name;
         netns::inside(name, || {
             // The text of one file is not of one moment: what matters is read at rest.
-            let [sockstat, netstat, tcp] = ["sockstat", "netstat", "tcp"].map(file);
-            // No such file without IPv6.
-            Ok(Self::parse(&sockstat?, &netstat?, &tcp?, &file("tcp6").unwrap_or_default()))
+            let [sockstat, netstat] = ["sockstat", "netstat"].map(file);
+            Ok(Self::parse(&sockstat?, &netstat?))
         })
         .map_err(LabError::io(format!("read the kernel's counters in {name}")))
     }
@@ -54,24 +48,44 @@ impl Ledger {
         self.entered_long + self.entered_short
     }
 
-    fn parse(sockstat: &str, netstat: &str, tcp: &str, tcp6: &str) -> Self {
+    fn parse(sockstat: &str, netstat: &str) -> Self {
         let counter = |name| counter(netstat, name).unwrap_or(0);
-        let mut ledger = Self {
+        Self {
             level: field(sockstat, "TCP:", "tw").unwrap_or(0),
             entered_long: counter("TW"),
             entered_short: counter("TWKilled"),
             recycled: counter("TWRecycled"),
             overflowed: counter("TCPTimeWaitOverflow"),
-            ..Self::default()
-        };
-        for entry in entries(tcp).into_iter().chain(entries(tcp6)) {
-            match entry.state {
-                TcpState::TimeWait => ledger.time_wait += 1,
-                TcpState::FinWait2 => ledger.fin_wait2 += 1,
-                _ => {}
-            }
         }
-        ledger
+    }
+}
+
+/// The states in which the kernel lists the sockets of one namespace that time-wait is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Sockets in true `TIME_WAIT`, as `ss state time-wait` lists them (/proc/net/tcp, tcp6).
+    pub time_wait: u64,
+    /// Sockets in `FIN_WAIT2`, full ones and those in the time-wait table, as
+    /// `ss state fin-wait-2` lists them.
+    pub fin_wait2: u64,
+}
+
+impl Listing {
+    /// Reads every line of the kernel's tables, which takes milliseconds however empty they are.
+    pub fn of(namespace: &Namespace) -> Result<Self> {
+        let name = &namespace.name;
+        // No such file without IPv6.
+        netns::inside(name, || Ok((file("tcp")?, file("tcp6").unwrap_or_default())))
+            .map(|(tcp, tcp6)| Self::parse(&tcp, &tcp6))
+            .map_err(LabError::io(format!("read the kernel's table of sockets in {name}")))
+    }
+
+    fn parse(tcp: &str, tcp6: &str) -> Self {
+        let all: Vec<_> = entries(tcp).into_iter().chain(entries(tcp6)).collect();
+        let count = |state| all.iter().filter(|entry| entry.state == state).count();
+        let [time_wait, fin_wait2] = [TcpState::TimeWait, TcpState::FinWait2]
+            .map(|state| u64::try_from(count(state)).unwrap_or(u64::MAX));
+        Self { time_wait, fin_wait2 }
     }
 }
 
@@ -124,11 +138,9 @@ mod tests {
 
     #[test]
     fn the_kernels_texts_are_read() {
-        let told = Ledger::parse(SOCKSTAT, NETSTAT, TCP, "");
+        let told = Ledger::parse(SOCKSTAT, NETSTAT);
         let wanted = Ledger {
             level: 41,
-            time_wait: 1,
-            fin_wait2: 2,
             entered_long: 7,
             entered_short: 5,
             recycled: 3,
@@ -136,11 +148,12 @@ mod tests {
         };
         assert_eq!(told, wanted);
         assert_eq!(told.entered(), 12);
+        assert_eq!(Listing::parse(TCP, ""), Listing { time_wait: 1, fin_wait2: 2 });
     }
 
     #[test]
     fn what_is_not_there_is_nought() {
-        assert_eq!(Ledger::parse("", "", "", ""), Ledger::default());
+        assert_eq!(Ledger::parse("", ""), Ledger::default());
         assert_eq!(counter("TcpExt: TW\nTcpExt:\n", "TW"), None);
     }
 }

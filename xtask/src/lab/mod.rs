@@ -45,7 +45,7 @@ pub use cli::{LabArgs, run};
 pub use edge::{Edge, edges};
 pub use error::{LabError, Result};
 pub use expectation::{Expectation, Load, Namespace, Service};
-pub use ledger::{Checkpoint, Ledger};
+pub use ledger::{Checkpoint, Ledger, Listing};
 pub use place::{Lab, Options, remove_orphans};
 pub use recipe::{Addresses, ConnectBy, Recipe};
 pub use socket::{Ending, Process, Role, Socket, Substate};

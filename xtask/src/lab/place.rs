@@ -38,6 +38,8 @@ pub struct Lab {
     pub(super) wire: Option<Wire>,
     /// For the recipe that removes one.
     doomed: Option<Namespace>,
+    /// Inodes of all namespaces that there ever were.
+    inodes: Vec<u64>,
     /// Services of a load that go on when it is over; they end with the next one.
     pub(super) lasting: Vec<Puppet>,
     next_port: u16,
@@ -68,6 +70,7 @@ impl Lab {
             namespaces: Vec::new(),
             wire: None,
             doomed: None,
+            inodes: Vec::new(),
             lasting: Vec::new(),
             next_port: plan.first_port(),
             keeper,
@@ -212,9 +215,15 @@ impl Lab {
         }
     }
 
+    /// Inodes of all namespaces that this lab has made, removed ones included.
+    pub fn inodes(&self) -> &[u64] {
+        &self.inodes
+    }
+
     fn make_namespace(&mut self, number: u32) -> Result<Namespace> {
         let name = format!("{}{}-{number}", netns::PREFIX, std::process::id());
         let inode = self.keeper.make_netns(&name)?;
+        self.inodes.push(inode);
         let _default = netns::set_sysctl(&name, "ipv4/tcp_tw_reuse", "0")?;
         if self.options.addresses == Addresses::Ipv6 {
             add_loopback_address(&name, self.plan.server(Addresses::Ipv6))?;
