@@ -18,3 +18,4 @@ mod streams;
 mod subscribers;
 mod support;
 mod tail;
+mod time_wait;

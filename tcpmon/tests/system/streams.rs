@@ -39,9 +39,7 @@ fn every_recipe(addresses: Addresses) {
         if addresses == Addresses::Ipv4Mapped && recipe.is_load() {
             continue;
         }
-        if let Some((done, seen)) =
-            watch(&daemon, &tail, &mut lab, recipe, connections(recipe))
-        {
+        if let Some((done, seen)) = watch(&daemon, &tail, &mut lab, recipe, connections(recipe)) {
             expected::compare(&done, &seen);
         }
     }

@@ -139,13 +139,8 @@ mod tests {
     #[test]
     fn the_kernels_texts_are_read() {
         let told = Ledger::parse(SOCKSTAT, NETSTAT);
-        let wanted = Ledger {
-            level: 41,
-            entered_long: 7,
-            entered_short: 5,
-            recycled: 3,
-            overflowed: 2,
-        };
+        let wanted =
+            Ledger { level: 41, entered_long: 7, entered_short: 5, recycled: 3, overflowed: 2 };
         assert_eq!(told, wanted);
         assert_eq!(told.entered(), 12);
         assert_eq!(Listing::parse(TCP, ""), Listing { time_wait: 1, fin_wait2: 2 });

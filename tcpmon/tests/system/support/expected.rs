@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use xtask::lab::{Ending, Expectation, Role, Socket, Substate};
+use xtask::lab::{Ending, Expectation, Process, Role, Socket, Substate};
 
 use super::event::Event;
 
@@ -120,6 +120,14 @@ fn is(life: &[&Event], socket: &Socket) -> bool {
                 && event.comm.as_deref() == Some(socket.owner.comm.as_str())
                 && event.port_exhausted == (socket.port_exhausted && at == last)
         })
+}
+
+/// The service of a process of the lab: that of the tests themselves, or else its name.
+pub(crate) fn service_of(process: &Process) -> String {
+    let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let unit = paths.find_map(tcpmon::model::service::service_name);
+    unit.unwrap_or_else(|| process.comm.clone())
 }
 
 /// As `tail --json` writes it.
