@@ -45,7 +45,7 @@ fn are_named_with_their_figures(fewest: u64, addresses: Addresses) {
     for service in &done.services {
         let dport = match service.role {
             Role::Active => service.port.to_string(),
-            Role::Passive | Role::Listener => String::new(),
+            Role::Passive | Role::Listener => "any".to_owned(),
         };
         for (ip, count) in &service.time_wait {
             let name = service_of(&service.process);
