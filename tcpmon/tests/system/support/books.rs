@@ -95,6 +95,29 @@ fn kernel(netns: &Namespace) -> (Ledger, Listing) {
     (Ledger::of(netns).expect("a ledger"), Listing::of(netns).expect("a listing"))
 }
 
+/// What both books count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counters {
+    entered: u64,
+    reused: u64,
+    overflowed: u64,
+}
+
+impl Counters {
+    pub(crate) fn told(added: &Told) -> Self {
+        let reused = added.exited("reused");
+        Self { entered: added.entered, reused, overflowed: added.overflowed }
+    }
+
+    pub(crate) fn between(before: &Ledger, after: &Ledger) -> Self {
+        Self {
+            entered: after.entered() - before.entered(),
+            reused: after.recycled - before.recycled,
+            overflowed: after.overflowed - before.overflowed,
+        }
+    }
+}
+
 /// Both books of every namespace at the first look at it; each later look compares what has been
 /// added since.
 pub(crate) struct Auditor<'a> {
@@ -146,9 +169,7 @@ impl<'a> Auditor<'a> {
         let added = self.added(netns);
         let kernel = &self.first[&netns.name].low;
         let what = format!("{what}, in {}: {added:?}, {kernel:?} to {ledger:?}", netns.name);
-        assert_eq!(added.entered, ledger.entered() - kernel.entered(), "entered: {what}");
-        assert_eq!(added.exited("reused"), ledger.recycled - kernel.recycled, "reused: {what}");
-        assert_eq!(added.overflowed, ledger.overflowed - kernel.overflowed, "overflow: {what}");
+        assert_eq!(Counters::told(&added), Counters::between(kernel, ledger), "{what}");
         // The kernel counts only what enters; what has left is the rest.
         assert_eq!(kernel.level + added.entered, ledger.level + added.left(), "left: {what}");
     }

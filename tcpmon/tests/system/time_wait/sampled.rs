@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use xtask::lab::{Addresses, Recipe};
+use xtask::lab::{Addresses, Ledger, Recipe};
 
-use crate::support::books::await_levels;
+use crate::support::books::{Auditor, Counters, Told, await_levels, sum};
 use crate::support::daemon::Daemon;
 use crate::support::exposition::Metrics;
-use crate::support::lab;
 use crate::support::tail::Tail;
 use crate::support::turn::Turn;
+use crate::support::{eventually, lab};
 
 fn probes(metrics: &Metrics) -> Vec<String> {
     let attached = metrics.series("tcpmon_probe_attached").filter(|(_, value)| *value == "1");
@@ -62,4 +62,29 @@ fn edges_are_the_tracepoints_and_levels_the_kernels() {
             await_levels(&daemon, &netns);
         }
     }
+}
+
+/// What the kernel counts itself is told all the same, by whom it cannot say.
+#[test]
+fn counters_are_the_kernels() {
+    let turn = Turn::shared();
+    let daemon = Daemon::start(&turn, &["--time-wait", "sampled"]);
+    let mut lab = lab::open(Addresses::Ipv4);
+    let netns = lab.namespaces()[0].clone();
+    await_levels(&daemon, &netns);
+    let mut auditor = Auditor::new(&daemon);
+    auditor.begin(&netns);
+    let before = Ledger::of(&netns).expect("a ledger");
+    for (recipe, connections) in [(Recipe::ReuseOn, 2), (Recipe::TableFull, 105)] {
+        lab::perform(&mut lab, recipe, connections).expect("any kernel can");
+        let wanted = Counters::between(&before, &Ledger::of(&netns).expect("a ledger"));
+        eventually("the kernel's counters", || {
+            (Counters::told(&auditor.added(&netns)) == wanted).then_some(())
+        });
+    }
+    let unknown = [("service", "unknown")];
+    let entered = Told::of(&daemon.metrics(), &netns.name).entered;
+    let metrics = daemon.metrics();
+    let name = "tcpmon_time_wait_entered_total";
+    assert_eq!(sum(&metrics, name, &netns.name, &unknown), entered);
 }
