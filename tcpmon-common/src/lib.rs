@@ -10,6 +10,7 @@ mod maps;
 mod offsets;
 mod record;
 mod state;
+mod time_wait;
 
 pub use maps::{
     Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Embryo,
@@ -19,3 +20,4 @@ pub use maps::{
 pub use offsets::{ABSENT, Offsets};
 pub use record::{DURATION_UNKNOWN, Transition, flags};
 pub use state::{STATE_COUNT, TcpState};
+pub use time_wait::{Departure, EnteredKey, Ending, Learnt, TimeWaits};

@@ -64,9 +64,18 @@ pub struct Offsets {
     pub cgroup_kn: u32,
     /// `struct kernfs_node`: `id`, u64, which is the directory's inode number.
     pub kernfs_node_id: u32,
+    /// `struct sock`: `__sk_common.skc_nulls_node.pprev`, a pointer; null once the socket is out of
+    /// the table of connections. `struct inet_timewait_sock` begins with the same `sock_common`.
+    pub sock_pprev: u32,
+    /// `struct timer_list`: `function`, a pointer.
+    pub timer_function: u32,
+    /// `struct inet_timewait_sock`: `tw_timer`, a `struct timer_list`.
+    pub tw_timer: u32,
+    /// `struct inet_timewait_sock`: `tw_substate`, u8.
+    pub tw_substate: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 26 * 4 && align_of::<Offsets>() == 4);
+const _: () = assert!(size_of::<Offsets>() == 30 * 4 && align_of::<Offsets>() == 4);
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, only `u32` members, so any bytes are a value and there is no padding.

@@ -5,7 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcpmon_common::{
-    Control, Counters, Embryo, FailureKey, Owner, ServiceCounts, ServiceKey, Socket, SocketSet,
+    Control, Counters, Departure, Embryo, EnteredKey, FailureKey, Learnt, Owner, ServiceCounts,
+    ServiceKey, Socket, SocketSet, TimeWaits,
 };
 
 /// What the daemon wants now.
@@ -46,6 +47,24 @@ pub(crate) static SERVICES: PerCpuHashMap<ServiceKey, ServiceCounts> =
 #[map]
 pub(crate) static PORT_FAILURES: PerCpuHashMap<FailureKey, u64> =
     PerCpuHashMap::with_max_entries(4_096, 0);
+
+/// Time-wait sockets that came and went, by inode of their network namespace.
+#[map]
+pub(crate) static NAMESPACES: PerCpuHashMap<u32, TimeWaits> =
+    PerCpuHashMap::with_max_entries(1_024, 0);
+
+/// Entries into the time-wait table by namespace and owner.
+#[map]
+pub(crate) static ENTERED: PerCpuHashMap<EnteredKey, u64> =
+    PerCpuHashMap::with_max_entries(4_096, 0);
+
+/// The time-wait socket whose timer was cancelled last on this CPU.
+#[map]
+pub(crate) static DEPARTURE: PerCpuArray<Departure> = PerCpuArray::with_max_entries(1, 0);
+
+/// Which socket's timer to learn from, and what it taught.
+#[map]
+pub(crate) static LEARNT: Array<Learnt> = Array::with_max_entries(1, 0);
 
 /// Transitions for the daemon, as `tcpmon_common::Transition`.
 #[map]

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     daemon::pipeline::{Limits, Pipeline},
+    kernel::probes::Scope,
     export::Format,
     kernel::requirements,
     model::{filter::Filter, json},
@@ -105,7 +106,7 @@ async fn from_daemon(
 async fn standalone(filter: Filter, limits: Limits, mut output: Output) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let pipeline = Pipeline::start(limits, false)?;
+    let pipeline = Pipeline::start(limits, Scope::default(), false)?;
     let subscription = pipeline.hub.subscribe(filter, Format::JsonLines)?;
     let shown = async {
         output.begin()?;

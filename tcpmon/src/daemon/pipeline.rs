@@ -9,7 +9,7 @@ use super::{
 };
 use crate::kernel::{
     counters::CounterMaps,
-    probes::{MapSizes, ProbeError, Probes},
+    probes::{MapSizes, ProbeError, Probes, Scope},
 };
 use aya::programs::links::FdLink;
 use std::{
@@ -88,8 +88,8 @@ impl Pipeline {
     /// # Errors
     ///
     /// Where the probes do not run here, or no thread can be started.
-    pub fn start(limits: Limits, measure: bool) -> Result<Self, PipelineError> {
-        let probes = Probes::start(limits.maps)?;
+    pub fn start(limits: Limits, scope: Scope, measure: bool) -> Result<Self, PipelineError> {
+        let probes = Probes::start(limits.maps, scope)?;
         let measuring = measure
             .then(|| {
                 aya::sys::enable_stats(aya::sys::Stats::RunTime)
@@ -105,6 +105,8 @@ impl Pipeline {
             ring_lost: probes.ring_lost,
             services: probes.services,
             failures: probes.failures,
+            time_waits: probes.time_waits,
+            entered: probes.entered,
         };
         let sampler =
             Arc::new(Sampler::new(maps, probes.programs, Arc::clone(&hub), Arc::clone(&names)));

@@ -13,7 +13,11 @@ use crate::{
         metrics::Exporter,
         server,
     },
-    kernel::{probes::ProbeError, requirements},
+    kernel::{
+        netns::own_netns,
+        probes::{ProbeError, Scope, TimeWaitMode},
+        requirements,
+    },
     model::filter::Filter,
 };
 use std::{
@@ -49,6 +53,12 @@ pub struct Settings {
     pub top: usize,
     /// Let the kernel measure what the probes cost.
     pub measure: bool,
+    /// How the time-wait table is watched.
+    pub time_wait: TimeWaitMode,
+    /// Watch the tables of all network namespaces, not only of our own.
+    pub all_namespaces: bool,
+    /// Share of one CPU that snapshots may take.
+    pub snapshot_cpu_share: f64,
 }
 
 /// Why the daemon does not run.
@@ -140,7 +150,11 @@ async fn daemon(settings: &Settings) -> Result<(), DaemonError> {
     for address in &settings.listen {
         tcp.extend(listen(address).await?);
     }
-    let mut pipeline = Pipeline::start(settings.limits, settings.measure)?;
+    let scope = Scope {
+        time_wait: settings.time_wait,
+        only_netns: if settings.all_namespaces { None } else { Some(own_netns()?) },
+    };
+    let mut pipeline = Pipeline::start(settings.limits, scope, settings.measure)?;
 
     let (stop, stopping) = watch::channel(false);
     let served = Arc::new(Served {

@@ -11,3 +11,4 @@ mod proc_cgroup;
 pub mod program;
 mod recent;
 pub mod requirements;
+mod tw_handler;

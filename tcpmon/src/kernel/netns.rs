@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,6 +138,16 @@ impl Default for NetnsNames {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The inode number of the network namespace that this thread is in.
+///
+/// # Errors
+///
+/// Where /proc cannot be read.
+pub fn own_netns() -> io::Result<u32> {
+    let inode = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    u32::try_from(inode).map_err(io::Error::other)
 }
 
 /// Device and inode number of what is at `path`; `None` where it cannot be read.

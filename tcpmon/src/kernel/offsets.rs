@@ -56,11 +56,29 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Offsets, OffsetsError> {
         Ok(offset) => offsets.css_set_v1_subsys = offset,
         Err(fault) => faults.push(fault),
     }
+    faults.extend(common_parts_differ(btf));
     if faults.is_empty() { Ok(offsets) } else { Err(OffsetsError::Unusable(faults)) }
+}
+
+/// What is wrong unless a full socket and a time-wait socket have their common part in the same
+/// place: the probes read that of both at one offset.
+fn common_parts_differ(btf: &Btf<'_>) -> Option<String> {
+    let place = |outer, path| btf.member_offset(outer, path).map(|member| member.offset);
+    match (place("sock", "__sk_common"), place("inet_timewait_sock", "__tw_common")) {
+        (Ok(full), Ok(time_wait)) if full == time_wait => None,
+        (Ok(full), Ok(time_wait)) => Some(format!(
+            "struct sock_common is at {full} in struct sock and at {time_wait} in struct \
+             inet_timewait_sock"
+        )),
+        (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
+    }
 }
 
 /// Bytes of a kernel pointer.
 const POINTER: u32 = 8;
+
+/// In place of a size: any will do.
+const ANY: u32 = 0;
 
 /// A field that the probes read.
 struct Field {
@@ -86,6 +104,15 @@ impl Field {
         Self { outer, path, size, optional: false, slot }
     }
 
+    /// A structure, of which only the place is of interest.
+    const fn whole(
+        slot: fn(&mut Offsets) -> &mut u32,
+        outer: &'static str,
+        path: &'static str,
+    ) -> Self {
+        Self { outer, path, size: ANY, optional: false, slot }
+    }
+
     const fn optional(self) -> Self {
         Self { optional: true, ..self }
     }
@@ -96,7 +123,7 @@ impl Field {
             Ok(member) if member.bit_field.is_some() => {
                 Err(format!("{} of struct {} is a bit-field", self.path, self.outer))
             }
-            Ok(member) if member.size != self.size => Err(format!(
+            Ok(member) if self.size != ANY && member.size != self.size => Err(format!(
                 "{} of struct {} has {} bytes, {} expected",
                 self.path, self.outer, member.size, self.size
             )),
@@ -137,6 +164,10 @@ const FIELDS: &[Field] = &[
     Field::new(|to| &mut to.cgroup_kn, "cgroup", "kn", POINTER),
     // A union of eight bytes before Linux 5.5, the same number nevertheless.
     Field::new(|to| &mut to.kernfs_node_id, "kernfs_node", "id", 8),
+    Field::new(|to| &mut to.sock_pprev, "sock", "__sk_common.skc_nulls_node.pprev", POINTER),
+    Field::new(|to| &mut to.timer_function, "timer_list", "function", POINTER),
+    Field::whole(|to| &mut to.tw_timer, "inet_timewait_sock", "tw_timer"),
+    Field::new(|to| &mut to.tw_substate, "inet_timewait_sock", "tw_substate", 1),
 ];
 
 /// The element of `css_set.subsys` that leads to a process's cgroup in a version 1 hierarchy: the

@@ -11,4 +11,5 @@ pub mod json;
 pub mod probe;
 pub mod query;
 pub mod service;
+pub mod time_wait;
 pub mod values;

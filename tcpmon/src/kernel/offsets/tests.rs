@@ -11,6 +11,8 @@ struct Config {
     subsystems: u32,
     protocol: Protocol,
     sent_queue: &'static str,
+    /// Bits before the common part of a time-wait socket.
+    before_common: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -26,6 +28,7 @@ const USUAL: Config = Config {
     subsystems: 12,
     protocol: Protocol::Half,
     sent_queue: "tsorted_sent_queue",
+    before_common: 64,
 };
 
 /// A kernel whose every field is somewhere else than in any real one, in as many anonymous
@@ -54,6 +57,13 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
         &[NewMember("skc_portpair", word, 0, 0), NewMember("", ports, 0, 0)],
     );
     let cookie = b.structure("", 8, &[NewMember("counter", long, 0, 0)]);
+    let node = b.structure(
+        "hlist_nulls_node",
+        16,
+        &[NewMember("next", pointer, 0, 0), NewMember("pprev", pointer, 64, 0)],
+    );
+    let nodes =
+        b.aggregate(kind::UNION, "", 16, false, &[NewMember("skc_nulls_node", node, 0, 0)]);
     let mut common = vec![
         NewMember("skc_family", half, 0, 0),
         NewMember("skc_state", state, 16, 0),
@@ -62,33 +72,45 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
         NewMember("skc_rcv_saddr", word, 96, 0),
         NewMember("skc_net", net, 128, 0),
         NewMember("skc_cookie", cookie, 448, 0),
+        NewMember("", nodes, 512, 0),
     ];
     if config.ipv6 {
         common.push(NewMember("skc_v6_daddr", v6, 192, 0));
         common.push(NewMember("skc_v6_rcv_saddr", v6, 320, 0));
     }
-    let common = b.structure("sock_common", 64, &common);
+    let common = b.structure("sock_common", 80, &common);
+    let function = b.plain(kind::PTR, "", pointer);
+    let timer = b.structure("timer_list", 24, &[NewMember("function", function, 128, 0)]);
+    b.structure(
+        "inet_timewait_sock",
+        136,
+        &[
+            NewMember("__tw_common", common, config.before_common, 0),
+            NewMember("tw_substate", state, 704, 0),
+            NewMember("tw_timer", timer, 768, 0),
+        ],
+    );
     let protocol = match config.protocol {
-        Protocol::Half => NewMember("sk_protocol", half, 640, 0),
-        Protocol::Word => NewMember("sk_protocol", word, 640, 0),
-        Protocol::BitField => NewMember("sk_protocol", word, 640, 8),
+        Protocol::Half => NewMember("sk_protocol", half, 768, 0),
+        Protocol::Word => NewMember("sk_protocol", word, 768, 0),
+        Protocol::BitField => NewMember("sk_protocol", word, 768, 8),
     };
     let flag = matches!(config.protocol, Protocol::BitField);
     b.plain(kind::FWD, "sock", 0);
     let sock = b.aggregate(
         kind::STRUCT,
         "sock",
-        96,
+        112,
         flag,
-        &[NewMember("__sk_common", common, 64, 0), NewMember("sk_err", word, 608, 0), protocol],
+        &[NewMember("__sk_common", common, 64, 0), NewMember("sk_err", word, 736, 0), protocol],
     );
     let inet = b.structure(
         "inet_sock",
-        104,
-        &[NewMember("sk", sock, 0, 0), NewMember("inet_sport", half, 768, 0)],
+        120,
+        &[NewMember("sk", sock, 0, 0), NewMember("inet_sport", half, 896, 0)],
     );
     let connection =
-        b.structure("inet_connection_sock", 104, &[NewMember("icsk_inet", inet, 0, 0)]);
+        b.structure("inet_connection_sock", 120, &[NewMember("icsk_inet", inet, 0, 0)]);
     let list = b.structure(
         "list_head",
         16,
@@ -96,8 +118,8 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
     );
     b.structure(
         "tcp_sock",
-        128,
-        &[NewMember("inet_conn", connection, 64, 0), NewMember(config.sent_queue, list, 896, 0)],
+        144,
+        &[NewMember("inet_conn", connection, 64, 0), NewMember(config.sent_queue, list, 1024, 0)],
     );
     let common = b.structure("ns_common", 8, &[NewMember("inum", word, 32, 0)]);
     b.structure("net", 16, &[NewMember("ns", common, 64, 0)]);
@@ -150,11 +172,11 @@ fn every_field_is_found_where_it_was_put() {
             sock_v6_rcv_saddr: 48,
             sock_net: 24,
             sock_cookie: 64,
-            sock_protocol: 80,
-            sock_err: 76,
+            sock_protocol: 96,
+            sock_err: 92,
             net_inum: 12,
-            tcp_sport: 104,
-            tcp_sent_queue: 120,
+            tcp_sport: 120,
+            tcp_sent_queue: 136,
             socket_sk: 8,
             task_group_leader: 8,
             task_tgid: 0,
@@ -166,6 +188,10 @@ fn every_field_is_found_where_it_was_put() {
             css_cgroup: 8,
             cgroup_kn: 8,
             kernfs_node_id: 16,
+            sock_pprev: 80,
+            timer_function: 16,
+            tw_timer: 96,
+            tw_substate: 88,
         }
     );
 }
@@ -197,6 +223,8 @@ fn all_that_cannot_be_used_is_told_in_one_line() {
          sock is a bit-field; struct tcp_sock has no member tsorted_sent_queue in this \
          kernel's BTF; subsys of struct css_set has 96 bytes, controller 12 none"
     );
+    let error = kernel(Config { before_common: 0, ..USUAL }).expect_err("a fault").to_string();
+    assert!(error.ends_with("at 8 in struct sock and at 0 in struct inet_timewait_sock"), "{error}");
     let error = kernel(Config { protocol: Protocol::Word, ..USUAL }).expect_err("a fault");
     let error = error.to_string();
     assert!(error.ends_with(": sk_protocol of struct sock has 4 bytes, 2 expected"), "{error}");
