@@ -13,7 +13,7 @@ mod state;
 mod time_wait;
 
 pub use maps::{
-    Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Embryo,
+    ACTIVITY, Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Embryo,
     FailureKey, Family, Losses, Owner, ServiceCounts, ServiceKey, Socket, SocketSet, WAYS,
     duration_bucket, transition_index,
 };

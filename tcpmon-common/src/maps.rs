@@ -186,7 +186,14 @@ pub struct Counters {
     pub port_failures: u64,
     /// What was lost.
     pub losses: Losses,
+    /// Transitions by the last bits of their network namespace's inode number: where one of these
+    /// has not changed, no socket of those namespaces has.
+    pub activity: [u64; ACTIVITY],
 }
+
+/// Places in [`Counters::activity`]. Inode numbers of namespaces are given in sequence, so few
+/// share a place.
+pub const ACTIVITY: usize = 1_024;
 
 /// Place of a transition in [`Counters::transitions`].
 ///
@@ -276,7 +283,7 @@ const _: () = {
     assert!(size_of::<ServiceCounts>() == 16);
     assert!(size_of::<FailureKey>() == 72);
     assert!(size_of::<Losses>() == 64);
-    assert!(size_of::<Counters>() == 8 * (2 * 16 * 16 + 16 * 16 + 16 + 1 + 8));
+    assert!(size_of::<Counters>() == 8 * (2 * 16 * 16 + 16 * 16 + 16 + 1 + 8 + 1_024));
     assert!(size_of::<Embryo>() == 64);
     assert!(size_of::<Durations>() == 8 * (16 * 16 + 16));
     assert!(size_of::<Control>() == 16);

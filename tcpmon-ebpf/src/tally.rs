@@ -3,7 +3,7 @@
 use crate::maps::{ENTERED, NAMESPACES, PORT_FAILURES, SERVICES};
 use core::arch::asm;
 use tcpmon_common::{
-    Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EnteredKey, FailureKey, STATE_COUNT,
+    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EnteredKey, FailureKey, STATE_COUNT,
     ServiceCounts, ServiceKey, TcpState, TimeWaits, duration_bucket, transition_index,
 };
 
@@ -31,6 +31,14 @@ fn inside<const SIZE: usize>(index: usize) -> usize {
         );
     }
     cut
+}
+
+/// Notes that something happened in a network namespace.
+#[inline(always)]
+pub(crate) fn activity(counters: &mut Counters, netns: u32) {
+    let index = inside::<ACTIVITY>(netns as usize);
+    // SAFETY: the index is inside.
+    unsafe { *counters.activity.as_mut_ptr().add(index) += 1 };
 }
 
 /// Counts one transition.

@@ -35,6 +35,7 @@ pub(crate) fn observe<C: EbpfContext>(
     old: u8,
     new: u8,
 ) {
+    tally::activity(counters, sock.netns());
     // SAFETY: the helper takes nothing.
     let ts_ns = unsafe { bpf_ktime_get_ns() };
     if old == LISTEN && new == SYN_RECV {

@@ -2,7 +2,7 @@
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use tcpmon_common::{
-    Counters, DURATION_BUCKETS, Durations, EnteredKey, FailureKey, Losses, STATE_COUNT,
+    ACTIVITY, Counters, DURATION_BUCKETS, Durations, EnteredKey, FailureKey, Losses, STATE_COUNT,
     ServiceCounts, ServiceKey, TimeWaits,
 };
 
@@ -38,6 +38,7 @@ const ZERO: Counters = Counters {
         entered: 0,
         namespaces: 0,
     },
+    activity: [0; ACTIVITY],
 };
 
 impl CounterMaps {
@@ -173,7 +174,8 @@ fn add(total: &mut Counters, cpu: &Counters) {
                 .zip(cpu.durations.buckets.as_flattened()),
         )
         .chain(total.durations.sum_ns.iter_mut().zip(&cpu.durations.sum_ns))
-        .chain(total.losses.services.iter_mut().zip(&cpu.losses.services));
+        .chain(total.losses.services.iter_mut().zip(&cpu.losses.services))
+        .chain(total.activity.iter_mut().zip(&cpu.activity));
     for (sum, one) in pairs {
         *sum += one;
     }
@@ -207,6 +209,7 @@ mod tests {
             entered: 11,
             namespaces: 12,
         };
+        cpu.activity[ACTIVITY - 1] = 13;
         let mut total = ZERO;
         add(&mut total, &cpu);
         assert_eq!(total, cpu);

@@ -4,10 +4,12 @@
 //! every rule can be tested with a table.
 
 pub mod address;
+pub mod budget;
 pub mod comm;
 pub mod event;
 pub mod filter;
 pub mod json;
+pub mod ledger;
 pub mod probe;
 pub mod query;
 pub mod service;
