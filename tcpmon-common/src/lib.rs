@@ -6,11 +6,15 @@
 
 #![no_std]
 
+mod census;
 mod maps;
 mod offsets;
 mod record;
 mod state;
 
+pub use census::{
+    CENSUS_SLOTS, CensusCell, CensusControl, CensusKey, CensusSlots, KINDS, MAX_CELLS, kind,
+};
 pub use maps::{
     Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Embryo,
     FailureKey, Family, Losses, Owner, ServiceCounts, ServiceKey, Socket, SocketSet, WAYS,

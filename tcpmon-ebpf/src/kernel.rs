@@ -38,6 +38,16 @@ static OFFSETS: Offsets = Offsets {
     css_cgroup: 0,
     cgroup_kn: 0,
     kernfs_node_id: 0,
+    common_family: 0,
+    common_num: 0,
+    common_dport: 0,
+    common_state: 0,
+    common_daddr: 0,
+    common_rcv_saddr: 0,
+    common_v6_daddr: 0,
+    common_v6_rcv_saddr: 0,
+    common_cookie: 0,
+    timewait_substate: 0,
 };
 
 /// The offset of one member.
@@ -53,6 +63,9 @@ pub(crate) fn set_by_daemon(offset: &'static u32) -> u32 {
     // SAFETY: a reference is always valid to read.
     unsafe { core::ptr::read_volatile(offset) }
 }
+
+mod common;
+pub(crate) use common::SockCommon;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;

@@ -1,5 +1,5 @@
 //! The probes of tcpmon: one program on the tracepoint `sock:inet_sock_set_state`, one iterator
-//! that names the owners of sockets older than the daemon.
+//! that names the owners of sockets older than the daemon, and one that counts all sockets.
 //!
 //! The probes count, remember and report; whatever user space can do is left to it. They are
 //! built for the BPF target only, by `tcpmon/build.rs`; for the host this crate is an empty
@@ -9,6 +9,8 @@
 // Compare-and-swap, which `core` does not offer for this target: see `sockets`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod census;
 #[cfg(target_arch = "bpf")]
 mod kernel;
 #[cfg(target_arch = "bpf")]

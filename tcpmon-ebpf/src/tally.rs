@@ -15,7 +15,7 @@ pub(crate) const BPF_NOEXIST: u64 = 1;
 /// holds the OR of an unknown value for unknown (`adjust_scalar_min_max_vals()` in
 /// kernel/bpf/verifier.c).
 #[inline(always)]
-fn inside<const SIZE: usize>(index: usize) -> usize {
+pub(crate) fn inside<const SIZE: usize>(index: usize) -> usize {
     const { assert!(SIZE.is_power_of_two()) };
     let cut;
     // SAFETY: one AND of a register.

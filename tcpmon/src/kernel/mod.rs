@@ -1,8 +1,11 @@
 //! The border with the kernel: what is read from it and loaded into it.
 
 pub mod btf;
+pub mod census;
 pub mod cgroups;
 pub mod counters;
+mod iterator;
+mod mapped;
 mod mountinfo;
 pub mod netns;
 pub mod offsets;

@@ -137,6 +137,16 @@ const FIELDS: &[Field] = &[
     Field::new(|to| &mut to.cgroup_kn, "cgroup", "kn", POINTER),
     // A union of eight bytes before Linux 5.5, the same number nevertheless.
     Field::new(|to| &mut to.kernfs_node_id, "kernfs_node", "id", 8),
+    Field::new(|to| &mut to.common_family, "sock_common", "skc_family", 2),
+    Field::new(|to| &mut to.common_num, "sock_common", "skc_num", 2),
+    Field::new(|to| &mut to.common_dport, "sock_common", "skc_dport", 2),
+    Field::new(|to| &mut to.common_state, "sock_common", "skc_state", 1),
+    Field::new(|to| &mut to.common_daddr, "sock_common", "skc_daddr", 4),
+    Field::new(|to| &mut to.common_rcv_saddr, "sock_common", "skc_rcv_saddr", 4),
+    Field::new(|to| &mut to.common_v6_daddr, "sock_common", "skc_v6_daddr", 16).optional(),
+    Field::new(|to| &mut to.common_v6_rcv_saddr, "sock_common", "skc_v6_rcv_saddr", 16).optional(),
+    Field::new(|to| &mut to.common_cookie, "sock_common", "skc_cookie.counter", 8),
+    Field::new(|to| &mut to.timewait_substate, "tcp_timewait_sock", "tw_sk.tw_substate", 1),
 ];
 
 /// The element of `css_set.subsys` that leads to a process's cgroup in a version 1 hierarchy: the

@@ -1,7 +1,8 @@
 //! Loading the probes, attaching them, and the handles to what they fill.
 
 use super::{
-    offsets,
+    census::Census,
+    iterator, offsets,
     requirements::{ProbeCheck, Refusal},
 };
 use aya::{
@@ -10,10 +11,12 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError, links::FdLink},
 };
 use std::{
-    io::{self, Read},
+    io,
     os::fd::{AsFd, OwnedFd},
 };
-use tcpmon_common::{Control, Counters, FailureKey, Offsets, ServiceCounts, ServiceKey, WAYS};
+use tcpmon_common::{
+    Control, Counters, FailureKey, MAX_CELLS, Offsets, ServiceCounts, ServiceKey, WAYS,
+};
 
 /// The probes as one BPF object, embedded so that the program is one file.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcpmon.bpf.o"));
@@ -22,6 +25,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc
 const STATE: &str = "tcpmon_state";
 /// The iterator over open files.
 const OWNERS: &str = "tcpmon_owners";
+/// The iterator over sockets.
+const CENSUS: &str = "tcpmon_census";
 
 /// How much the probes may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub struct MapSizes {
     pub failures: u32,
     /// Accepted sockets that wait for their second transition.
     pub embryos: u32,
+    /// Groups of sockets that a census counts apart: at most [`MAX_CELLS`].
+    pub destinations: u32,
 }
 
 impl Default for MapSizes {
@@ -49,6 +56,7 @@ impl Default for MapSizes {
             services: 4_096,
             failures: 4_096,
             embryos: 1_024,
+            destinations: 32_768,
         }
     }
 }
@@ -97,6 +105,8 @@ pub struct Probes {
     pub failures: PerCpuHashMap<MapData, FailureKey, u64>,
     /// Records.
     pub events: RingBuf<MapData>,
+    /// Counts all sockets of a network namespace.
+    pub census: Census,
     /// Log lines of the probes.
     pub log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     /// The attached programs by name.
@@ -125,6 +135,7 @@ impl Probes {
 
         load_state(&mut ebpf, &types)?;
         load_owners(&mut ebpf, &types)?;
+        load_census(&mut ebpf, &types)?;
         // Twenty megabytes that are not needed again.
         drop(types);
 
@@ -136,6 +147,7 @@ impl Probes {
         links.push(FdLink::from(link));
         programs.push((STATE, duplicate(state.fd(), STATE)?));
         adopt_open_sockets(&mut ebpf)?;
+        let census = census(&mut ebpf)?;
 
         give_memory_back();
 
@@ -151,6 +163,7 @@ impl Probes {
             services: take(&mut ebpf, "SERVICES")?,
             failures: take(&mut ebpf, "PORT_FAILURES")?,
             events: take(&mut ebpf, "EVENTS")?,
+            census,
             log,
             programs,
             links,
@@ -189,6 +202,11 @@ pub fn try_each() -> Vec<ProbeCheck> {
             purpose: "names the owners of sockets older than the daemon",
             result: load(load_owners),
         },
+        ProbeCheck {
+            name: "iter/tcp",
+            purpose: "counts sockets by destination, state and owner",
+            result: load(load_census),
+        },
     ]
 }
 
@@ -203,11 +221,16 @@ fn load_object(offsets: &Offsets, types: &aya::Btf, sizes: MapSizes) -> Result<E
     let sets = sizes.sockets.div_ceil(u32::try_from(WAYS).unwrap_or(1)).max(1);
     let sets = sets.checked_next_power_of_two().unwrap_or(1 << 31);
     let set_mask = sets - 1;
+    let cells = sizes.destinations.clamp(1, MAX_CELLS);
+    // Four places for each cell: then there is one in the eight that a key looks at, and even more
+    // surely in the sixteen. Two values at least, as it looks at two.
+    let index_mask = cells.div_ceil(2).next_power_of_two().max(2) - 1;
     let ring_bytes = sizes.ring_bytes.max(page_size()).checked_next_power_of_two();
     EbpfLoader::new()
         .btf(Some(types))
         .override_global("OFFSETS", offsets, true)
         .override_global("SET_MASK", &set_mask, true)
+        .override_global("CENSUS_MASK", &index_mask, true)
         .map_max_entries("SOCKET_SETS", sets)
         .map_max_entries("EVENTS", ring_bytes.unwrap_or(1 << 31))
         .map_max_entries("SOCKETS", sizes.sockets)
@@ -215,6 +238,8 @@ fn load_object(offsets: &Offsets, types: &aya::Btf, sizes: MapSizes) -> Result<E
         .map_max_entries("SERVICES", sizes.services)
         .map_max_entries("PORT_FAILURES", sizes.failures)
         .map_max_entries("EMBRYOS", sizes.embryos)
+        .map_max_entries("CENSUS_CELLS", cells)
+        .map_max_entries("CENSUS_INDEX", index_mask + 1)
         .load(OBJECT)
         .map_err(|error| ProbeError::Maps(one_line(&error)))
 }
@@ -233,35 +258,35 @@ fn load_owners(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
     program::<Iter>(ebpf, OWNERS)?.load("task_file", types).map_err(refusal("load", OWNERS))
 }
 
+fn load_census(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
+    program::<Iter>(ebpf, CENSUS)?.load("tcp", types).map_err(refusal("load", CENSUS))
+}
+
+/// The handle to the iterator over sockets.
+fn census(ebpf: &mut Ebpf) -> Result<Census, ProbeError> {
+    let (control, cells) = (take(ebpf, "CENSUS")?, take(ebpf, "CENSUS_CELLS")?);
+    let iterator: &mut Iter = program(ebpf, CENSUS)?;
+    let fd = iterator.fd().map_err(refusal("attach", CENSUS))?.as_fd();
+    Census::new(fd, &control, &cells).map_err(|error| ProbeError::Program {
+        action: "attach",
+        probe: CENSUS,
+        reason: error.to_string(),
+    })
+}
+
 /// Runs the iterator once and unloads it.
 fn adopt_open_sockets(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
-    let iterator: &mut Iter = program(ebpf, OWNERS)?;
-    let link = iterator
-        .attach()
-        .and_then(|id| iterator.take_link(id))
-        .map_err(refusal("attach", OWNERS))?;
+    let owners: &mut Iter = program(ebpf, OWNERS)?;
+    let link =
+        owners.attach().and_then(|id| owners.take_link(id)).map_err(refusal("attach", OWNERS))?;
     let run = |error: io::Error| ProbeError::Program {
         action: "run",
         probe: OWNERS,
         reason: error.to_string(),
     };
-    let mut pass = link.into_file().map_err(|error| run(io::Error::other(error)))?;
-    let mut nothing = [0u8; 64];
-    loop {
-        match pass.read(&mut nothing) {
-            Ok(0) => break,
-            Ok(_) => {}
-            // After about a million steps without output the kernel takes a breath
-            // (`bpf_seq_read()` in kernel/bpf/bpf_iter.c).
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            Err(error) => return Err(run(error)),
-        }
-    }
-    iterator.unload().map_err(refusal("unload", OWNERS))
+    let pass = link.into_file().map_err(|error| run(io::Error::other(error)))?;
+    iterator::drain(pass).map_err(run)?;
+    owners.unload().map_err(refusal("unload", OWNERS))
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>

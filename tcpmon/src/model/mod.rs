@@ -4,6 +4,7 @@
 //! every rule can be tested with a table.
 
 pub mod address;
+pub mod census;
 pub mod comm;
 pub mod event;
 pub mod filter;

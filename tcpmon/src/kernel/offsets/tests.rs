@@ -68,6 +68,13 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
         common.push(NewMember("skc_v6_rcv_saddr", v6, 320, 0));
     }
     let common = b.structure("sock_common", 64, &common);
+    let substate = b.plain(kind::VOLATILE, "", byte);
+    let waiting = b.structure(
+        "inet_timewait_sock",
+        80,
+        &[NewMember("__tw_common", common, 64, 0), NewMember("tw_substate", substate, 584, 0)],
+    );
+    b.structure("tcp_timewait_sock", 88, &[NewMember("tw_sk", waiting, 64, 0)]);
     let protocol = match config.protocol {
         Protocol::Half => NewMember("sk_protocol", half, 640, 0),
         Protocol::Word => NewMember("sk_protocol", word, 640, 0),
@@ -166,6 +173,16 @@ fn every_field_is_found_where_it_was_put() {
             css_cgroup: 8,
             cgroup_kn: 8,
             kernfs_node_id: 16,
+            common_family: 0,
+            common_num: 6,
+            common_dport: 4,
+            common_state: 2,
+            common_daddr: 8,
+            common_rcv_saddr: 12,
+            common_v6_daddr: 24,
+            common_v6_rcv_saddr: 40,
+            common_cookie: 56,
+            timewait_substate: 81,
         }
     );
 }
@@ -174,6 +191,7 @@ fn every_field_is_found_where_it_was_put() {
 fn what_a_configuration_leaves_out_is_absent() {
     let offsets = kernel(Config { ipv6: false, ..USUAL }).expect("a usable kernel");
     assert_eq!((offsets.sock_v6_daddr, offsets.sock_v6_rcv_saddr), (ABSENT, ABSENT));
+    assert_eq!((offsets.common_v6_daddr, offsets.common_v6_rcv_saddr), (ABSENT, ABSENT));
     assert_eq!(offsets.sock_net, 24);
     let pids: &[_] = &[("pids_cgrp_id", 2)];
     for (controllers, expected) in [(pids, 8 + 8 * 2), (&[("cpu_cgrp_id", 0)], ABSENT)] {
@@ -216,6 +234,17 @@ fn the_running_kernel_is_as_its_headers_say() {
     assert_eq!(offsets.sock_family, 16);
     assert_eq!(offsets.sock_state, 18);
     assert_eq!(offsets.sock_v6_rcv_saddr, offsets.sock_v6_daddr + 16);
+    // `struct sock` begins with its `struct sock_common`, and so does `struct inet_timewait_sock`.
+    assert_eq!(offsets.common_daddr, offsets.sock_daddr);
+    assert_eq!(offsets.common_rcv_saddr, offsets.sock_rcv_saddr);
+    assert_eq!(offsets.common_dport, offsets.sock_dport);
+    assert_eq!(offsets.common_num, offsets.sock_num);
+    assert_eq!(offsets.common_family, offsets.sock_family);
+    assert_eq!(offsets.common_state, offsets.sock_state);
+    assert_eq!(offsets.common_v6_daddr, offsets.sock_v6_daddr);
+    assert_eq!(offsets.common_v6_rcv_saddr, offsets.sock_v6_rcv_saddr);
+    assert_eq!(offsets.common_cookie, offsets.sock_cookie);
+    assert!(offsets.timewait_substate > offsets.common_cookie);
     // `struct cgroup_subsys_state` of include/linux/cgroup-defs.h: "the cgroup that this css
     // is attached to" comes first.
     assert_eq!(offsets.css_cgroup, 0);
