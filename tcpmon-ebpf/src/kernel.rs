@@ -38,10 +38,22 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     css_cgroup: 0,
     cgroup_kn: 0,
     kernfs_node_id: 0,
-    sock_pprev: 0,
+    common_pprev: 0,
+    common_net: 0,
+    tw_common: 0,
     timer_function: 0,
     tw_timer: 0,
     tw_substate: 0,
+    common_family: 0,
+    common_num: 0,
+    common_dport: 0,
+    common_state: 0,
+    common_daddr: 0,
+    common_rcv_saddr: 0,
+    common_v6_daddr: 0,
+    common_v6_rcv_saddr: 0,
+    common_cookie: 0,
+    timewait_substate: 0,
 };
 
 /// The offset of one member.
@@ -58,6 +70,9 @@ pub(crate) fn set_by_daemon(offset: &'static u32) -> u32 {
     // SAFETY: a reference is always valid to read.
     unsafe { core::ptr::read_volatile(offset) }
 }
+
+mod common;
+pub(crate) use common::SockCommon;
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;

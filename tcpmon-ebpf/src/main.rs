@@ -1,6 +1,6 @@
 //! The probes of tcpmon: one program on the tracepoint `sock:inet_sock_set_state`, three on those of
-//! timers, by which time-wait sockets live, and one iterator that names the owners of sockets older
-//! than the daemon.
+//! timers, by which time-wait sockets live, one iterator that names the owners of sockets older than
+//! the daemon, and one that counts all sockets.
 //!
 //! The probes count, remember and report; whatever user space can do is left to it. They are
 //! built for the BPF target only, by `tcpmon/build.rs`; for the host this crate is an empty
@@ -12,6 +12,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod accepted;
+#[cfg(target_arch = "bpf")]
+mod census;
 #[cfg(target_arch = "bpf")]
 mod kernel;
 #[cfg(target_arch = "bpf")]

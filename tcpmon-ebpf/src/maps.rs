@@ -1,12 +1,13 @@
 //! The maps. Their sizes here are defaults; the daemon sets them before it loads the probes.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcpmon_common::{
-    Control, Counters, Departure, Embryo, EnteredKey, FailureKey, Learnt, Owner, ServiceCounts,
-    ServiceKey, Socket, SocketSet, TimeWaits,
+    CensusCell, CensusControl, CensusSlots, Control, Counters, Departure, Embryo, EnteredKey,
+    FailureKey, Learnt, Owner, ServiceCounts, ServiceKey, Socket, SocketSet, TimeWaits,
 };
 
 /// What the daemon wants now.
@@ -74,3 +75,15 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// it after every drain.
 #[map]
 pub(crate) static RING_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the daemon tells the iterator over sockets, and its totals: see `crate::census`.
+#[map]
+pub(crate) static CENSUS: Array<CensusControl> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The groups of sockets that it has found, in the order in which it found them.
+#[map]
+pub(crate) static CENSUS_CELLS: Array<CensusCell> = Array::with_max_entries(32_768, BPF_F_MMAPABLE);
+
+/// Where to find a group among them.
+#[map]
+pub(crate) static CENSUS_INDEX: Array<CensusSlots> = Array::with_max_entries(16_384, 0);

@@ -18,7 +18,7 @@ pub(crate) const BPF_NOEXIST: u64 = 1;
 /// holds the OR of an unknown value for unknown (`adjust_scalar_min_max_vals()` in
 /// kernel/bpf/verifier.c).
 #[inline(always)]
-fn inside<const SIZE: usize>(index: usize) -> usize {
+pub(crate) fn inside<const SIZE: usize>(index: usize) -> usize {
     const { assert!(SIZE.is_power_of_two()) };
     let cut;
     // SAFETY: one AND of a register.
@@ -74,8 +74,7 @@ pub(crate) fn time_wait_end(
     const TRANSITIONS: usize = 2 * STATE_COUNT * STATE_COUNT;
     const TIME_WAIT: usize = TcpState::TimeWait as usize;
     let one = if taken_back { u64::MAX } else { 1 };
-    let index =
-        transition_index(family, TcpState::TimeWait.number(), TcpState::Close.number());
+    let index = transition_index(family, TcpState::TimeWait.number(), TcpState::Close.number());
     let index = inside::<TRANSITIONS>(index);
     let bucket = inside::<DURATION_BUCKETS>(duration_bucket(duration_ns));
     let durations = &mut counters.durations;

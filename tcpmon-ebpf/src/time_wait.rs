@@ -56,10 +56,10 @@ impl TimeWait {
         }
     }
 
-    /// Reads a member; 0 where it cannot be read.
+    /// Reads a member of its `sock_common`; 0 where it cannot be read.
     #[inline(always)]
     fn peek<T: Default>(self, offset: u32) -> T {
-        peek(self.0 + u64::from(offset))
+        peek(self.0 + u64::from(offset!(tw_common)) + u64::from(offset))
     }
 
     /// Its address, to compare, not to follow.
@@ -72,20 +72,20 @@ impl TimeWait {
     /// (`inet_twsk_alloc()` in net/ipv4/inet_timewait_sock.c).
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
-        self.peek(offset!(sock_cookie))
+        self.peek(offset!(common_cookie))
     }
 
     /// Inode of its network namespace.
     #[inline(always)]
     pub(crate) fn netns(self) -> u32 {
-        let net: u64 = self.peek(offset!(sock_net));
+        let net: u64 = self.peek(offset!(common_net));
         peek(net + u64::from(offset!(net_inum)))
     }
 
     /// The address family.
     #[inline(always)]
     pub(crate) fn family(self) -> Family {
-        if self.peek::<u16>(offset!(sock_family)) == AF_INET6 {
+        if self.peek::<u16>(offset!(common_family)) == AF_INET6 {
             Family::Ipv6
         } else {
             Family::Ipv4
@@ -96,7 +96,7 @@ impl TimeWait {
     /// net/ipv4/tcp_minisocks.c).
     #[inline(always)]
     pub(crate) fn is_in_fin_wait2(self) -> bool {
-        self.peek::<u8>(offset!(tw_substate)) == TcpState::FinWait2.number()
+        peek::<u8>(self.0 + u64::from(offset!(tw_substate))) == TcpState::FinWait2.number()
     }
 
     /// Whether it has been taken out of the table of connections while its timer runs: only a
@@ -105,28 +105,30 @@ impl TimeWait {
     /// timer first (`inet_twsk_deschedule_put()`).
     #[inline(always)]
     pub(crate) fn is_taken_over(self) -> bool {
-        self.peek::<u64>(offset!(sock_pprev)) == 0
+        self.peek::<u64>(offset!(common_pprev)) == 0
     }
 
     /// Local port, host order.
     #[inline(always)]
     pub(crate) fn local_port(self) -> u16 {
-        self.peek(offset!(sock_num))
+        self.peek(offset!(common_num))
     }
 
     /// Remote port, host order.
     #[inline(always)]
     pub(crate) fn remote_port(self) -> u16 {
-        u16::from_be(self.peek(offset!(sock_dport)))
+        u16::from_be(self.peek(offset!(common_dport)))
     }
 
     /// Local and remote address.
     #[inline(always)]
     pub(crate) fn addresses(self, family: Family) -> (Address, Address) {
         match family {
-            Family::Ipv4 => (self.ipv4(offset!(sock_rcv_saddr)), self.ipv4(offset!(sock_daddr))),
+            Family::Ipv4 => {
+                (self.ipv4(offset!(common_rcv_saddr)), self.ipv4(offset!(common_daddr)))
+            }
             Family::Ipv6 => {
-                (self.ipv6(offset!(sock_v6_rcv_saddr)), self.ipv6(offset!(sock_v6_daddr)))
+                (self.ipv6(offset!(common_v6_rcv_saddr)), self.ipv6(offset!(common_v6_daddr)))
             }
         }
     }
@@ -150,4 +152,3 @@ fn peek<T: Default>(address: u64) -> T {
     // SAFETY: the helper checks the address and writes a whole `T`, an integer or bytes.
     unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
 }
-

@@ -11,6 +11,7 @@ use crate::{
 use clap::{Args, ValueEnum, value_parser};
 use log::LevelFilter;
 use std::{ops::RangeInclusive, path::PathBuf};
+use tcpmon_common::MAX_CELLS;
 
 /// Options of the daemon; each is a key of the configuration file too.
 #[derive(Args, Debug)]
@@ -112,6 +113,11 @@ pub struct LimitArgs {
           value_parser = within(1..=1 << 20))]
     pub max_namespaces: u32,
 
+    /// Groups of sockets, by destination, state and owner, that a snapshot counts apart
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().destinations,
+          value_parser = within(1..=MAX_CELLS))]
+    pub max_destinations: u32,
+
     /// Bytes that may wait for a stream that reads slowly; then it loses events, and is told
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20,
           value_parser = within(4096..=1 << 30))]
@@ -129,6 +135,7 @@ impl From<&LimitArgs> for Limits {
                 failures: args.max_failures,
                 embryos: args.max_embryos,
                 namespaces: args.max_namespaces,
+                destinations: args.max_destinations,
             },
             queue_bytes: args.subscriber_queue_bytes as usize,
         }

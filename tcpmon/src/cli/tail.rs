@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     daemon::pipeline::{Limits, Pipeline},
-    kernel::probes::Scope,
     export::Format,
+    kernel::probes::Scope,
     kernel::requirements,
     model::{filter::Filter, json},
 };

@@ -106,7 +106,6 @@ struct Memory {
     entered: Top<(Arc<str>, Arc<str>)>,
 }
 
-
 impl Exporter {
     /// An exporter with `top` series at most in each family whose labels have no bound of their
     /// own. `revision` is the source's, for `tcpmon_build_info`.

@@ -233,8 +233,17 @@ const SHOWN: [TcpState; 11] = {
         SynSent, TimeWait,
     };
     [
-        Established, SynSent, SynRecv, FinWait1, FinWait2, TimeWait, CloseWait, LastAck, Listen,
-        Closing, NewSynRecv,
+        Established,
+        SynSent,
+        SynRecv,
+        FinWait1,
+        FinWait2,
+        TimeWait,
+        CloseWait,
+        LastAck,
+        Listen,
+        Closing,
+        NewSynRecv,
     ]
 };
 
@@ -290,8 +299,7 @@ fn holders(namespaces: Vec<NamespaceSample>, top: usize) -> Family {
         let service = label(holder.service);
         let (dst, dport) = (holder.dst.to_string(), holder.dport.map(|port| port.to_string()));
         let dport = dport.as_deref().unwrap_or(ANY);
-        let labels =
-            [("netns", &*netns), ("service", &service), ("dst", &dst), ("dport", dport)];
+        let labels = [("netns", &*netns), ("service", &service), ("dst", &dst), ("dport", dport)];
         family.add_count(&labels, count);
     }
     for (netns, count) in rest {

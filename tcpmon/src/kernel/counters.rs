@@ -124,10 +124,7 @@ impl CounterMaps {
     ///
     /// As [`Self::totals`].
     pub fn entered(&self) -> Result<Vec<(EnteredKey, u64)>, MapError> {
-        self.entered
-            .iter()
-            .map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum())))
-            .collect()
+        self.entered.iter().map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
     }
 
     /// Forgets the counts of a namespace that has gone.

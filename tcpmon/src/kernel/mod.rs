@@ -1,8 +1,11 @@
 //! The border with the kernel: what is read from it and loaded into it.
 
 pub mod btf;
+pub mod census;
 pub mod cgroups;
 pub mod counters;
+mod iterator;
+mod mapped;
 mod mountinfo;
 pub mod namespaces;
 pub mod net_counters;
@@ -13,7 +16,7 @@ mod proc_cgroup;
 pub mod program;
 mod recent;
 pub mod requirements;
-mod tw_handler;
 pub mod sysctls;
+mod tw_handler;
 pub mod visit;
 mod whole_file;

@@ -56,22 +56,7 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Offsets, OffsetsError> {
         Ok(offset) => offsets.css_set_v1_subsys = offset,
         Err(fault) => faults.push(fault),
     }
-    faults.extend(common_parts_differ(btf));
     if faults.is_empty() { Ok(offsets) } else { Err(OffsetsError::Unusable(faults)) }
-}
-
-/// What is wrong unless a full socket and a time-wait socket have their common part in the same
-/// place: the probes read that of both at one offset.
-fn common_parts_differ(btf: &Btf<'_>) -> Option<String> {
-    let place = |outer, path| btf.member_offset(outer, path).map(|member| member.offset);
-    match (place("sock", "__sk_common"), place("inet_timewait_sock", "__tw_common")) {
-        (Ok(full), Ok(time_wait)) if full == time_wait => None,
-        (Ok(full), Ok(time_wait)) => Some(format!(
-            "struct sock_common is at {full} in struct sock and at {time_wait} in struct \
-             inet_timewait_sock"
-        )),
-        (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
-    }
 }
 
 /// Bytes of a kernel pointer.
@@ -164,10 +149,22 @@ const FIELDS: &[Field] = &[
     Field::new(|to| &mut to.cgroup_kn, "cgroup", "kn", POINTER),
     // A union of eight bytes before Linux 5.5, the same number nevertheless.
     Field::new(|to| &mut to.kernfs_node_id, "kernfs_node", "id", 8),
-    Field::new(|to| &mut to.sock_pprev, "sock", "__sk_common.skc_nulls_node.pprev", POINTER),
+    Field::new(|to| &mut to.common_pprev, "sock_common", "skc_nulls_node.pprev", POINTER),
+    Field::new(|to| &mut to.common_net, "sock_common", "skc_net.net", POINTER),
+    Field::whole(|to| &mut to.tw_common, "inet_timewait_sock", "__tw_common"),
     Field::new(|to| &mut to.timer_function, "timer_list", "function", POINTER),
     Field::whole(|to| &mut to.tw_timer, "inet_timewait_sock", "tw_timer"),
     Field::new(|to| &mut to.tw_substate, "inet_timewait_sock", "tw_substate", 1),
+    Field::new(|to| &mut to.common_family, "sock_common", "skc_family", 2),
+    Field::new(|to| &mut to.common_num, "sock_common", "skc_num", 2),
+    Field::new(|to| &mut to.common_dport, "sock_common", "skc_dport", 2),
+    Field::new(|to| &mut to.common_state, "sock_common", "skc_state", 1),
+    Field::new(|to| &mut to.common_daddr, "sock_common", "skc_daddr", 4),
+    Field::new(|to| &mut to.common_rcv_saddr, "sock_common", "skc_rcv_saddr", 4),
+    Field::new(|to| &mut to.common_v6_daddr, "sock_common", "skc_v6_daddr", 16).optional(),
+    Field::new(|to| &mut to.common_v6_rcv_saddr, "sock_common", "skc_v6_rcv_saddr", 16).optional(),
+    Field::new(|to| &mut to.common_cookie, "sock_common", "skc_cookie.counter", 8),
+    Field::new(|to| &mut to.timewait_substate, "tcp_timewait_sock", "tw_sk.tw_substate", 1),
 ];
 
 /// The element of `css_set.subsys` that leads to a process's cgroup in a version 1 hierarchy: the

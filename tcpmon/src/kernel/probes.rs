@@ -1,7 +1,8 @@
 //! Loading the probes, attaching them, and the handles to what they fill.
 
 use super::{
-    offsets,
+    census::Census,
+    iterator, offsets,
     requirements::{ProbeCheck, Refusal},
     tw_handler,
 };
@@ -11,11 +12,12 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError, links::FdLink},
 };
 use std::{
-    io::{self, Read},
+    io,
     os::fd::{AsFd, OwnedFd},
 };
 use tcpmon_common::{
-    Control, Counters, EnteredKey, FailureKey, Offsets, ServiceCounts, ServiceKey, TimeWaits, WAYS,
+    Control, Counters, EnteredKey, FailureKey, MAX_CELLS, Offsets, ServiceCounts, ServiceKey,
+    TimeWaits, WAYS,
 };
 
 /// The probes as one BPF object, embedded so that the program is one file.
@@ -51,6 +53,8 @@ pub struct Scope {
     /// Inode of the only network namespace whose time-wait table is watched; `None`: all.
     pub only_netns: Option<u32>,
 }
+/// The iterator over sockets.
+const CENSUS: &str = "tcpmon_census";
 
 /// How much the probes may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,8 @@ pub struct MapSizes {
     pub embryos: u32,
     /// Network namespaces whose time-wait sockets are counted.
     pub namespaces: u32,
+    /// Groups of sockets that a census counts apart: at most [`MAX_CELLS`].
+    pub destinations: u32,
 }
 
 impl Default for MapSizes {
@@ -81,6 +87,7 @@ impl Default for MapSizes {
             failures: 4_096,
             embryos: 1_024,
             namespaces: 1_024,
+            destinations: 32_768,
         }
     }
 }
@@ -139,6 +146,8 @@ pub struct Probes {
     pub entered: PerCpuHashMap<MapData, EnteredKey, u64>,
     /// Records.
     pub events: RingBuf<MapData>,
+    /// Counts all sockets of a network namespace.
+    pub census: Census,
     /// Log lines of the probes.
     pub log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     /// The attached programs by name.
@@ -175,6 +184,7 @@ impl Probes {
         for (name, tracepoint) in timers {
             load_timer(&mut ebpf, &types, name, tracepoint)?;
         }
+        load_census(&mut ebpf, &types)?;
         // Twenty megabytes that are not needed again.
         drop(types);
 
@@ -187,6 +197,7 @@ impl Probes {
             programs.push((name, duplicate(probe.fd(), name)?));
         }
         adopt_open_sockets(&mut ebpf)?;
+        let census = census(&mut ebpf)?;
 
         give_memory_back();
 
@@ -204,6 +215,7 @@ impl Probes {
             time_waits: take(&mut ebpf, "NAMESPACES")?,
             entered: take(&mut ebpf, "ENTERED")?,
             events: take(&mut ebpf, "EVENTS")?,
+            census,
             log,
             programs,
             links,
@@ -235,8 +247,7 @@ fn give_memory_back() {
 pub fn try_each() -> Vec<ProbeCheck> {
     let load = |load: fn(&mut Ebpf, &aya::Btf) -> Result<(), ProbeError>| {
         let (offsets, types) = kernel_types().map_err(|error| error.to_string())?;
-        let mut ebpf =
-            load_object(&offsets, &types, MapSizes::default(), Scope::default(), 0)
+        let mut ebpf = load_object(&offsets, &types, MapSizes::default(), Scope::default(), 0)
             .map_err(|error| error.to_string())?;
         load(&mut ebpf, &types).map_err(|error| match error {
             ProbeError::Program { reason, .. } => reason,
@@ -261,6 +272,11 @@ pub fn try_each() -> Vec<ProbeCheck> {
                 TIMERS.iter().try_for_each(|(name, at)| load_timer(ebpf, types, name, at))
             }),
         },
+        ProbeCheck {
+            name: "iter/tcp",
+            purpose: "counts sockets by destination, state and owner",
+            result: load(load_census),
+        },
     ]
 }
 
@@ -283,6 +299,10 @@ fn load_object(
     let set_mask = sets - 1;
     let sampled = u32::from(scope.time_wait == TimeWaitMode::Sampled);
     let only_netns = scope.only_netns.unwrap_or(0);
+    let cells = sizes.destinations.clamp(1, MAX_CELLS);
+    // Four places for each cell: then there is one in the eight that a key looks at, and even more
+    // surely in the sixteen. Two values at least, as it looks at two.
+    let index_mask = cells.div_ceil(2).next_power_of_two().max(2) - 1;
     let ring_bytes = sizes.ring_bytes.max(page_size()).checked_next_power_of_two();
     EbpfLoader::new()
         .btf(Some(types))
@@ -291,6 +311,7 @@ fn load_object(
         .override_global("TW_HANDLER", &handler, true)
         .override_global("TIME_WAIT_SAMPLED", &sampled, true)
         .override_global("ONLY_NETNS", &only_netns, true)
+        .override_global("CENSUS_MASK", &index_mask, true)
         .map_max_entries("SOCKET_SETS", sets)
         .map_max_entries("EVENTS", ring_bytes.unwrap_or(1 << 31))
         .map_max_entries("SOCKETS", sizes.sockets)
@@ -300,6 +321,8 @@ fn load_object(
         .map_max_entries("EMBRYOS", sizes.embryos)
         .map_max_entries("NAMESPACES", sizes.namespaces)
         .map_max_entries("ENTERED", sizes.services)
+        .map_max_entries("CENSUS_CELLS", cells)
+        .map_max_entries("CENSUS_INDEX", index_mask + 1)
         .load(OBJECT)
         .map_err(|error| ProbeError::Maps(one_line(&error)))
 }
@@ -327,35 +350,35 @@ fn load_owners(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
     program::<Iter>(ebpf, OWNERS)?.load("task_file", types).map_err(refusal("load", OWNERS))
 }
 
+fn load_census(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
+    program::<Iter>(ebpf, CENSUS)?.load("tcp", types).map_err(refusal("load", CENSUS))
+}
+
+/// The handle to the iterator over sockets.
+fn census(ebpf: &mut Ebpf) -> Result<Census, ProbeError> {
+    let (control, cells) = (take(ebpf, "CENSUS")?, take(ebpf, "CENSUS_CELLS")?);
+    let iterator: &mut Iter = program(ebpf, CENSUS)?;
+    let fd = iterator.fd().map_err(refusal("attach", CENSUS))?.as_fd();
+    Census::new(fd, &control, &cells).map_err(|error| ProbeError::Program {
+        action: "attach",
+        probe: CENSUS,
+        reason: error.to_string(),
+    })
+}
+
 /// Runs the iterator once and unloads it.
 fn adopt_open_sockets(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
-    let iterator: &mut Iter = program(ebpf, OWNERS)?;
-    let link = iterator
-        .attach()
-        .and_then(|id| iterator.take_link(id))
-        .map_err(refusal("attach", OWNERS))?;
+    let owners: &mut Iter = program(ebpf, OWNERS)?;
+    let link =
+        owners.attach().and_then(|id| owners.take_link(id)).map_err(refusal("attach", OWNERS))?;
     let run = |error: io::Error| ProbeError::Program {
         action: "run",
         probe: OWNERS,
         reason: error.to_string(),
     };
-    let mut pass = link.into_file().map_err(|error| run(io::Error::other(error)))?;
-    let mut nothing = [0u8; 64];
-    loop {
-        match pass.read(&mut nothing) {
-            Ok(0) => break,
-            Ok(_) => {}
-            // After about a million steps without output the kernel takes a breath
-            // (`bpf_seq_read()` in kernel/bpf/bpf_iter.c).
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            Err(error) => return Err(run(error)),
-        }
-    }
-    iterator.unload().map_err(refusal("unload", OWNERS))
+    let pass = link.into_file().map_err(|error| run(io::Error::other(error)))?;
+    iterator::drain(pass).map_err(run)?;
+    owners.unload().map_err(refusal("unload", OWNERS))
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod budget;
+pub mod census;
 pub mod comm;
 pub mod event;
 pub mod filter;

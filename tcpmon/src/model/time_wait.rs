@@ -78,7 +78,11 @@ impl Passage {
     pub const fn from_record(record: &Transition) -> Option<Self> {
         if record.new == TcpState::TimeWait.number() {
             let early = record.flags & flags::SUBSTATE_FIN_WAIT2 != 0;
-            return Some(Self::Entered(if early { Substate::FinWait2 } else { Substate::TimeWait }));
+            return Some(Self::Entered(if early {
+                Substate::FinWait2
+            } else {
+                Substate::TimeWait
+            }));
         }
         if !is_exit(record) {
             return None;

@@ -11,8 +11,6 @@ struct Config {
     subsystems: u32,
     protocol: Protocol,
     sent_queue: &'static str,
-    /// Bits before the common part of a time-wait socket.
-    before_common: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -28,7 +26,6 @@ const USUAL: Config = Config {
     subsystems: 12,
     protocol: Protocol::Half,
     sent_queue: "tsorted_sent_queue",
-    before_common: 64,
 };
 
 /// A kernel whose every field is somewhere else than in any real one, in as many anonymous
@@ -62,8 +59,7 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
         16,
         &[NewMember("next", pointer, 0, 0), NewMember("pprev", pointer, 64, 0)],
     );
-    let nodes =
-        b.aggregate(kind::UNION, "", 16, false, &[NewMember("skc_nulls_node", node, 0, 0)]);
+    let nodes = b.aggregate(kind::UNION, "", 16, false, &[NewMember("skc_nulls_node", node, 0, 0)]);
     let mut common = vec![
         NewMember("skc_family", half, 0, 0),
         NewMember("skc_state", state, 16, 0),
@@ -81,15 +77,16 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
     let common = b.structure("sock_common", 80, &common);
     let function = b.plain(kind::PTR, "", pointer);
     let timer = b.structure("timer_list", 24, &[NewMember("function", function, 128, 0)]);
-    b.structure(
+    let waiting = b.structure(
         "inet_timewait_sock",
         136,
         &[
-            NewMember("__tw_common", common, config.before_common, 0),
+            NewMember("__tw_common", common, 64, 0),
             NewMember("tw_substate", state, 704, 0),
             NewMember("tw_timer", timer, 768, 0),
         ],
     );
+    b.structure("tcp_timewait_sock", 144, &[NewMember("tw_sk", waiting, 64, 0)]);
     let protocol = match config.protocol {
         Protocol::Half => NewMember("sk_protocol", half, 768, 0),
         Protocol::Word => NewMember("sk_protocol", word, 768, 0),
@@ -188,10 +185,22 @@ fn every_field_is_found_where_it_was_put() {
             css_cgroup: 8,
             cgroup_kn: 8,
             kernfs_node_id: 16,
-            sock_pprev: 80,
+            common_pprev: 72,
+            common_net: 16,
+            tw_common: 8,
             timer_function: 16,
             tw_timer: 96,
             tw_substate: 88,
+            common_family: 0,
+            common_num: 6,
+            common_dport: 4,
+            common_state: 2,
+            common_daddr: 8,
+            common_rcv_saddr: 12,
+            common_v6_daddr: 24,
+            common_v6_rcv_saddr: 40,
+            common_cookie: 56,
+            timewait_substate: 96,
         }
     );
 }
@@ -200,6 +209,7 @@ fn every_field_is_found_where_it_was_put() {
 fn what_a_configuration_leaves_out_is_absent() {
     let offsets = kernel(Config { ipv6: false, ..USUAL }).expect("a usable kernel");
     assert_eq!((offsets.sock_v6_daddr, offsets.sock_v6_rcv_saddr), (ABSENT, ABSENT));
+    assert_eq!((offsets.common_v6_daddr, offsets.common_v6_rcv_saddr), (ABSENT, ABSENT));
     assert_eq!(offsets.sock_net, 24);
     let pids: &[_] = &[("pids_cgrp_id", 2)];
     for (controllers, expected) in [(pids, 8 + 8 * 2), (&[("cpu_cgrp_id", 0)], ABSENT)] {
@@ -223,8 +233,6 @@ fn all_that_cannot_be_used_is_told_in_one_line() {
          sock is a bit-field; struct tcp_sock has no member tsorted_sent_queue in this \
          kernel's BTF; subsys of struct css_set has 96 bytes, controller 12 none"
     );
-    let error = kernel(Config { before_common: 0, ..USUAL }).expect_err("a fault").to_string();
-    assert!(error.ends_with("at 8 in struct sock and at 0 in struct inet_timewait_sock"), "{error}");
     let error = kernel(Config { protocol: Protocol::Word, ..USUAL }).expect_err("a fault");
     let error = error.to_string();
     assert!(error.ends_with(": sk_protocol of struct sock has 4 bytes, 2 expected"), "{error}");
@@ -244,6 +252,17 @@ fn the_running_kernel_is_as_its_headers_say() {
     assert_eq!(offsets.sock_family, 16);
     assert_eq!(offsets.sock_state, 18);
     assert_eq!(offsets.sock_v6_rcv_saddr, offsets.sock_v6_daddr + 16);
+    // `struct sock` begins with its `struct sock_common`, and so does `struct inet_timewait_sock`.
+    assert_eq!(offsets.common_daddr, offsets.sock_daddr);
+    assert_eq!(offsets.common_rcv_saddr, offsets.sock_rcv_saddr);
+    assert_eq!(offsets.common_dport, offsets.sock_dport);
+    assert_eq!(offsets.common_num, offsets.sock_num);
+    assert_eq!(offsets.common_family, offsets.sock_family);
+    assert_eq!(offsets.common_state, offsets.sock_state);
+    assert_eq!(offsets.common_v6_daddr, offsets.sock_v6_daddr);
+    assert_eq!(offsets.common_v6_rcv_saddr, offsets.sock_v6_rcv_saddr);
+    assert_eq!(offsets.common_cookie, offsets.sock_cookie);
+    assert!(offsets.timewait_substate > offsets.common_cookie);
     // `struct cgroup_subsys_state` of include/linux/cgroup-defs.h: "the cgroup that this css
     // is attached to" comes first.
     assert_eq!(offsets.css_cgroup, 0);
