@@ -48,10 +48,6 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub namespaces: Namespaces,
 
-    /// Share of one CPU that snapshots of all sockets may take, 0.0001 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
-    pub snapshot_cpu_share: f64,
-
     /// How large things may get
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -118,6 +114,10 @@ pub struct LimitArgs {
           value_parser = within(1..=MAX_CELLS))]
     pub max_destinations: u32,
 
+    /// Share of one CPU that snapshots of all sockets may take, 0.0001 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    pub snapshot_cpu_share: f64,
+
     /// Bytes that may wait for a stream that reads slowly; then it loses events, and is told
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20,
           value_parser = within(4096..=1 << 30))]
@@ -138,6 +138,7 @@ impl From<&LimitArgs> for Limits {
                 destinations: args.max_destinations,
             },
             queue_bytes: args.subscriber_queue_bytes as usize,
+            snapshot_cpu_share: args.snapshot_cpu_share,
         }
     }
 }
@@ -157,7 +158,6 @@ pub fn run(args: DaemonArgs) -> anyhow::Result<()> {
         measure: args.probe_stats,
         time_wait: args.time_wait,
         all_namespaces: args.namespaces == Namespaces::All,
-        snapshot_cpu_share: args.snapshot_cpu_share,
     };
     Ok(run::run(&settings)?)
 }

@@ -11,3 +11,4 @@ pub mod run;
 pub mod sampler;
 pub mod socket;
 pub mod subscriber;
+pub mod survey;

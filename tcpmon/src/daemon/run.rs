@@ -57,8 +57,6 @@ pub struct Settings {
     pub time_wait: TimeWaitMode,
     /// Watch the tables of all network namespaces, not only of our own.
     pub all_namespaces: bool,
-    /// Share of one CPU that snapshots may take.
-    pub snapshot_cpu_share: f64,
 }
 
 /// Why the daemon does not run.
@@ -154,12 +152,13 @@ async fn daemon(settings: &Settings) -> Result<(), DaemonError> {
         time_wait: settings.time_wait,
         only_netns: if settings.all_namespaces { None } else { Some(own_netns()?) },
     };
-    let mut pipeline = Pipeline::start(settings.limits, scope, settings.measure)?;
+    let (mut pipeline, sampler) = Pipeline::start(settings.limits, scope, settings.measure)?;
 
+    let sampler = Arc::new(sampler);
     let (stop, stopping) = watch::channel(false);
     let served = Arc::new(Served {
         hub: Arc::clone(&pipeline.hub),
-        sampler: Arc::clone(&pipeline.sampler),
+        sampler: Arc::clone(&sampler),
         exporter: Exporter::new(settings.top, env!("TCPMON_REVISION")),
         health: pipeline.health.clone(),
         stopping: stopping.clone(),
@@ -177,8 +176,7 @@ async fn daemon(settings: &Settings) -> Result<(), DaemonError> {
         let router = if address.ip().is_loopback() { local.clone() } else { open.clone() };
         servers.push(server::serve(listener, router, stopping.clone()));
     }
-    let housekeeping =
-        tokio::spawn(housekeeping(Arc::clone(&pipeline.sampler), pipeline.log.take()));
+    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&sampler), pipeline.log.take()));
     notify(&[sd_notify::NotifyState::Ready]);
 
     let told = tokio::select! {

@@ -49,6 +49,29 @@ pub struct NetCounters {
 }
 
 impl NetCounters {
+    /// The counters of a namespace that was made just now.
+    #[must_use]
+    pub const fn zeros() -> Self {
+        let zero = Some(0);
+        Self {
+            time_wait: zero,
+            in_use: zero,
+            in_use6: zero,
+            host_orphans: None,
+            host_allocated: None,
+            host_memory_pages: None,
+            entered_long: zero,
+            entered_short: zero,
+            recycled: zero,
+            overflow: zero,
+            active_opens: zero,
+            passive_opens: zero,
+            attempt_fails: zero,
+            estab_resets: zero,
+            curr_estab: zero,
+        }
+    }
+
     /// Reads the texts of the four files; an empty one leaves what it would tell unknown.
     #[must_use]
     pub fn from_texts(sockstat: &str, sockstat6: &str, netstat: &str, snmp: &str) -> Self {
