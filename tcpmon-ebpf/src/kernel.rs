@@ -11,7 +11,7 @@ use tcpmon_common::{ABSENT, Address, Comm, Family, Offsets};
 
 /// Set by the daemon before the programs are loaded.
 #[unsafe(no_mangle)]
-static OFFSETS: Offsets = Offsets {
+pub(crate) static OFFSETS: Offsets = Offsets {
     sock_family: 0,
     sock_num: 0,
     sock_dport: 0,
@@ -38,14 +38,31 @@ static OFFSETS: Offsets = Offsets {
     css_cgroup: 0,
     cgroup_kn: 0,
     kernfs_node_id: 0,
+    common_pprev: 0,
+    common_net: 0,
+    tw_common: 0,
+    timer_function: 0,
+    tw_timer: 0,
+    tw_substate: 0,
+    common_family: 0,
+    common_num: 0,
+    common_dport: 0,
+    common_state: 0,
+    common_daddr: 0,
+    common_rcv_saddr: 0,
+    common_v6_daddr: 0,
+    common_v6_rcv_saddr: 0,
+    common_cookie: 0,
+    timewait_substate: 0,
 };
 
 /// The offset of one member.
 macro_rules! offset {
     ($member:ident) => {
-        set_by_daemon(&OFFSETS.$member)
+        $crate::kernel::set_by_daemon(&$crate::kernel::OFFSETS.$member)
     };
 }
+pub(crate) use offset;
 
 /// Reads a value that the daemon sets: the compiler must not take the zero in the source for it.
 #[inline(always)]
@@ -54,8 +71,11 @@ pub(crate) fn set_by_daemon(offset: &'static u32) -> u32 {
     unsafe { core::ptr::read_volatile(offset) }
 }
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+mod common;
+pub(crate) use common::SockCommon;
+
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 
 /// Reads a `T` at `offset` bytes from a pointer whose type the verifier knows.
@@ -64,7 +84,7 @@ const IPPROTO_TCP: u16 = 6;
 ///
 /// `base` comes from the kernel: a program argument, a helper's result or a read through one.
 #[inline(always)]
-unsafe fn read<T: Copy>(base: *const c_void, offset: u32) -> T {
+pub(crate) unsafe fn read<T: Copy>(base: *const c_void, offset: u32) -> T {
     // SAFETY: the verifier checks the read against the pointer's type.
     unsafe { core::ptr::read_volatile(base.byte_add(offset as usize).cast::<T>()) }
 }

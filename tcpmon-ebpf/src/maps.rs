@@ -1,11 +1,13 @@
 //! The maps. Their sizes here are defaults; the daemon sets them before it loads the probes.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcpmon_common::{
-    Control, Counters, Embryo, FailureKey, Owner, ServiceCounts, ServiceKey, Socket, SocketSet,
+    CensusCell, CensusControl, CensusSlots, Control, Counters, Departure, Embryo, EnteredKey,
+    FailureKey, Learnt, Owner, ServiceCounts, ServiceKey, Socket, SocketSet, TimeWaits,
 };
 
 /// What the daemon wants now.
@@ -47,6 +49,24 @@ pub(crate) static SERVICES: PerCpuHashMap<ServiceKey, ServiceCounts> =
 pub(crate) static PORT_FAILURES: PerCpuHashMap<FailureKey, u64> =
     PerCpuHashMap::with_max_entries(4_096, 0);
 
+/// Time-wait sockets that came and went, by inode of their network namespace.
+#[map]
+pub(crate) static NAMESPACES: PerCpuHashMap<u32, TimeWaits> =
+    PerCpuHashMap::with_max_entries(1_024, 0);
+
+/// Entries into the time-wait table by namespace and owner.
+#[map]
+pub(crate) static ENTERED: PerCpuHashMap<EnteredKey, u64> =
+    PerCpuHashMap::with_max_entries(4_096, 0);
+
+/// The time-wait socket whose timer was cancelled last on this CPU.
+#[map]
+pub(crate) static DEPARTURE: PerCpuArray<Departure> = PerCpuArray::with_max_entries(1, 0);
+
+/// Which socket's timer to learn from, and what it taught.
+#[map]
+pub(crate) static LEARNT: Array<Learnt> = Array::with_max_entries(1, 0);
+
 /// Transitions for the daemon, as `tcpmon_common::Transition`.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
@@ -55,3 +75,15 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// it after every drain.
 #[map]
 pub(crate) static RING_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the daemon tells the iterator over sockets, and its totals: see `crate::census`.
+#[map]
+pub(crate) static CENSUS: Array<CensusControl> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The groups of sockets that it has found, in the order in which it found them.
+#[map]
+pub(crate) static CENSUS_CELLS: Array<CensusCell> = Array::with_max_entries(32_768, BPF_F_MMAPABLE);
+
+/// Where to find a group among them.
+#[map]
+pub(crate) static CENSUS_INDEX: Array<CensusSlots> = Array::with_max_entries(16_384, 0);

@@ -12,7 +12,7 @@ use crate::{
     maps::{SOCKET_SETS, SOCKETS},
 };
 use core::arch::asm;
-use tcpmon_common::{Socket, SocketSet, WAYS};
+use tcpmon_common::{Socket, SocketSet, TcpState, WAYS};
 
 /// Number of sets less one, a power of two less one; set by the daemon with the array's size.
 #[unsafe(no_mangle)]
@@ -55,6 +55,38 @@ pub(crate) fn find(cookie: u64) -> Option<*mut Socket> {
     overflow(cookie)
 }
 
+/// Nanoseconds after which a socket that went into the time-wait table unobserved has left it
+/// again: `TCP_TIMEWAIT_LEN` is 60 s, and the timer wheel is up to an eighth late
+/// (kernel/time/timer.c).
+const A_WHILE_NS: u64 = 70_000_000_000;
+
+/// Marks a socket as perhaps in the time-wait table, where nobody will tell of its end: its place
+/// is free for others after [`A_WHILE_NS`]. In the hash map there is no such thing; there it is
+/// forgotten.
+#[inline(always)]
+pub(crate) fn keep_for_a_while(cookie: u64) {
+    let Some(set) = set_of(cookie) else { return };
+    let mut kept = false;
+    // SAFETY: a pointer to an array's value; `way` is inside.
+    unsafe {
+        let mut way = 0;
+        while way < WAYS {
+            if (&raw const (*set).cookies[way]).read_volatile() == cookie {
+                (&raw mut (*set).sockets[way].state).write_volatile(PASSING);
+                kept = true;
+            }
+            way += 1;
+        }
+    }
+    if !kept {
+        let _ = SOCKETS.remove(cookie);
+    }
+}
+
+/// The state of a socket that is kept for a while: no state of the kernel's.
+const PASSING: u8 = 0;
+const _: () = assert!(TcpState::from_number(PASSING).is_none());
+
 /// Keeps a socket, in place of what was kept under its cookie.
 ///
 /// False where there was no room, and the socket of the same set that has been in its state for
@@ -80,6 +112,15 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
                 return true;
             }
             let since_ns = (&raw const (*set).sockets[way].since_ns).read_volatile();
+            let state = (&raw const (*set).sockets[way].state).read_volatile();
+            if state == PASSING && since_ns.wrapping_add(A_WHILE_NS) < socket.since_ns {
+                let gone = place.read_volatile();
+                if gone != 0 && gone != TAKEN && compare_and_swap(place, gone, TAKEN) == gone {
+                    (*set).sockets[way] = *socket;
+                    place.write_volatile(cookie);
+                    return true;
+                }
+            }
             if since_ns < oldest_ns {
                 oldest = way;
                 oldest_ns = since_ns;

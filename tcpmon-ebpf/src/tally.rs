@@ -1,11 +1,14 @@
 //! The exact counters.
 
-use crate::maps::{PORT_FAILURES, SERVICES};
+use crate::maps::{ENTERED, NAMESPACES, PORT_FAILURES, SERVICES};
 use core::arch::asm;
 use tcpmon_common::{
-    Counters, DURATION_BUCKETS, FailureKey, STATE_COUNT, ServiceCounts, ServiceKey,
-    duration_bucket, transition_index,
+    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EnteredKey, FailureKey, STATE_COUNT,
+    ServiceCounts, ServiceKey, TcpState, TimeWaits, duration_bucket, transition_index,
 };
+
+/// Flag of `bpf_map_update_elem`: insert or replace.
+pub(crate) const BPF_ANY: u64 = 0;
 
 /// Flag of `bpf_map_update_elem`: leave an existing element alone.
 pub(crate) const BPF_NOEXIST: u64 = 1;
@@ -15,7 +18,7 @@ pub(crate) const BPF_NOEXIST: u64 = 1;
 /// holds the OR of an unknown value for unknown (`adjust_scalar_min_max_vals()` in
 /// kernel/bpf/verifier.c).
 #[inline(always)]
-fn inside<const SIZE: usize>(index: usize) -> usize {
+pub(crate) fn inside<const SIZE: usize>(index: usize) -> usize {
     const { assert!(SIZE.is_power_of_two()) };
     let cut;
     // SAFETY: one AND of a register.
@@ -28,6 +31,14 @@ fn inside<const SIZE: usize>(index: usize) -> usize {
         );
     }
     cut
+}
+
+/// Notes that something happened in a network namespace.
+#[inline(always)]
+pub(crate) fn activity(counters: &mut Counters, netns: u32) {
+    let index = inside::<ACTIVITY>(netns as usize);
+    // SAFETY: the index is inside.
+    unsafe { *counters.activity.as_mut_ptr().add(index) += 1 };
 }
 
 /// Counts one transition.
@@ -49,6 +60,64 @@ pub(crate) fn duration(counters: &mut Counters, state: u8, duration_ns: u64) {
     unsafe {
         *durations.buckets.as_mut_ptr().add(state).cast::<u64>().add(bucket) += 1;
         *durations.sum_ns.as_mut_ptr().add(state) += duration_ns;
+    }
+}
+
+/// Counts one `time_wait -> close` and observes how long it took; with `taken_back`, undoes it.
+#[inline(always)]
+pub(crate) fn time_wait_end(
+    counters: &mut Counters,
+    family: u8,
+    duration_ns: u64,
+    taken_back: bool,
+) {
+    const TRANSITIONS: usize = 2 * STATE_COUNT * STATE_COUNT;
+    const TIME_WAIT: usize = TcpState::TimeWait as usize;
+    let one = if taken_back { u64::MAX } else { 1 };
+    let index = transition_index(family, TcpState::TimeWait.number(), TcpState::Close.number());
+    let index = inside::<TRANSITIONS>(index);
+    let bucket = inside::<DURATION_BUCKETS>(duration_bucket(duration_ns));
+    let durations = &mut counters.durations;
+    // SAFETY: both indexes are inside.
+    unsafe {
+        let count = counters.transitions.as_mut_ptr().add(index);
+        *count = (*count).wrapping_add(one);
+        if duration_ns != DURATION_UNKNOWN {
+            let count = durations.buckets[TIME_WAIT].as_mut_ptr().add(bucket);
+            *count = (*count).wrapping_add(one);
+            let sum = &mut durations.sum_ns[TIME_WAIT];
+            let more = if taken_back { duration_ns.wrapping_neg() } else { duration_ns };
+            *sum = sum.wrapping_add(more);
+        }
+    }
+}
+
+/// The counts of time-wait sockets in a namespace; `None` where there is no room for them, which
+/// is counted.
+#[inline(always)]
+pub(crate) fn time_waits(counters: &mut Counters, netns: u32) -> Option<*mut TimeWaits> {
+    let counts = NAMESPACES.get_ptr_mut(netns).or_else(|| {
+        // Another CPU may have been first: then there is an element, which is all we want.
+        let _ = NAMESPACES.insert(netns, TimeWaits::default(), BPF_NOEXIST);
+        NAMESPACES.get_ptr_mut(netns)
+    });
+    if counts.is_none() {
+        counters.losses.namespaces += 1;
+    }
+    counts
+}
+
+/// Counts one entry into the time-wait table for its owner.
+#[inline(always)]
+pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: u32) {
+    let key = EnteredKey { service, netns, reserved: 0 };
+    if ENTERED.get_ptr_mut(key).is_none() {
+        let _ = ENTERED.insert(key, 0, BPF_NOEXIST);
+    }
+    match ENTERED.get_ptr_mut(key) {
+        // SAFETY: this CPU's own value.
+        Some(count) => unsafe { *count += 1 },
+        None => counters.losses.entered += 1,
     }
 }
 

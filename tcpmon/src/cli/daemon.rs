@@ -6,11 +6,12 @@ use crate::{
         pipeline::Limits,
         run::{self, Settings},
     },
-    kernel::probes::MapSizes,
+    kernel::probes::{MapSizes, TimeWaitMode},
 };
-use clap::{Args, value_parser};
+use clap::{Args, ValueEnum, value_parser};
 use log::LevelFilter;
 use std::{ops::RangeInclusive, path::PathBuf};
+use tcpmon_common::MAX_CELLS;
 
 /// Options of the daemon; each is a key of the configuration file too.
 #[derive(Args, Debug)]
@@ -36,6 +37,17 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub top: usize,
 
+    /// How TIME_WAIT is watched: `exact`, by the timers of its sockets, each of which is seen to
+    /// come and go; `sampled`, by snapshots and the kernel's own counters alone, without probes on
+    /// timers
+    #[arg(long, value_name = "MODE", default_value = "exact")]
+    pub time_wait: TimeWaitMode,
+
+    /// Whose TIME_WAIT sockets and levels are watched: `all` network namespaces, or that of the
+    /// `host` alone, for which fewer capabilities will do
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub namespaces: Namespaces,
+
     /// How large things may get
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -47,6 +59,15 @@ pub struct DaemonArgs {
     /// Least important lines to write to the log: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = value_parser!(LevelFilter))]
     pub log_level: LevelFilter,
+}
+
+/// Which network namespaces are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Namespaces {
+    /// Every one of the machine
+    All,
+    /// The one that the daemon runs in
+    Host,
 }
 
 /// How large things may get.
@@ -83,6 +104,20 @@ pub struct LimitArgs {
           value_parser = within(1..=1 << 20))]
     pub max_embryos: u32,
 
+    /// Network namespaces whose TIME_WAIT sockets are counted
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().namespaces,
+          value_parser = within(1..=1 << 20))]
+    pub max_namespaces: u32,
+
+    /// Groups of sockets, by destination, state and owner, that a snapshot counts apart
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().destinations,
+          value_parser = within(1..=MAX_CELLS))]
+    pub max_destinations: u32,
+
+    /// Share of one CPU that snapshots of all sockets may take, 0.0001 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    pub snapshot_cpu_share: f64,
+
     /// Bytes that may wait for a stream that reads slowly; then it loses events, and is told
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20,
           value_parser = within(4096..=1 << 30))]
@@ -99,8 +134,11 @@ impl From<&LimitArgs> for Limits {
                 services: args.max_services,
                 failures: args.max_failures,
                 embryos: args.max_embryos,
+                namespaces: args.max_namespaces,
+                destinations: args.max_destinations,
             },
             queue_bytes: args.subscriber_queue_bytes as usize,
+            snapshot_cpu_share: args.snapshot_cpu_share,
         }
     }
 }
@@ -118,6 +156,8 @@ pub fn run(args: DaemonArgs) -> anyhow::Result<()> {
         socket: args.socket,
         top: args.top,
         measure: args.probe_stats,
+        time_wait: args.time_wait,
+        all_namespaces: args.namespaces == Namespaces::All,
     };
     Ok(run::run(&settings)?)
 }
@@ -129,6 +169,12 @@ fn within(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, String> + 
             format!("expected a whole number from {} to {}", range.start(), range.end())
         })
     }
+}
+
+/// Reads the share of a CPU.
+fn share(value: &str) -> Result<f64, String> {
+    let share = value.parse().ok().filter(|share| (0.000_1..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0.0001 to 1".to_owned())
 }
 
 /// Checks the shape; whether the host is known is found out when it is listened on.

@@ -105,7 +105,7 @@ async fn from_daemon(
 async fn standalone(filter: Filter, limits: Limits, mut output: Output) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let pipeline = Pipeline::start(limits, false)?;
+    let pipeline = Pipeline::start_streaming(limits)?;
     let subscription = pipeline.hub.subscribe(filter, Format::JsonLines)?;
     let shown = async {
         output.begin()?;

@@ -5,6 +5,7 @@
 
 use super::{
     clock::UtcOffset,
+    departures::Departures,
     held::Held,
     names::{BatchNames, Names},
     pipeline::Health,
@@ -155,6 +156,7 @@ struct Worker {
     hub: Arc<Hub>,
     names: Arc<Names>,
     held: Held,
+    departures: Departures,
     clock: UtcOffset,
     json: JsonWriter,
     /// Records lost on the ring by the last batch.
@@ -168,6 +170,7 @@ impl Worker {
             hub,
             names,
             held: Held::default(),
+            departures: Departures::default(),
             clock: UtcOffset::default(),
             json: JsonWriter::new(),
             lost_total: 0,
@@ -177,7 +180,8 @@ impl Worker {
 
     fn run(&mut self, batches: &Receiver<Batch>, spares: &Sender<Vec<Transition>>) {
         loop {
-            let batch = match self.held.deadline() {
+            let deadline = self.held.deadline().into_iter().chain(self.departures.deadline()).min();
+            let batch = match deadline {
                 None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(deadline) => {
                     batches.recv_timeout(deadline.saturating_duration_since(Instant::now()))
@@ -210,6 +214,7 @@ impl Worker {
     fn settle(&mut self, records: &mut Vec<Transition>) {
         let now = Instant::now();
         self.held.settle(records, now);
+        self.departures.settle(records, now);
         if records.is_empty() {
             return;
         }

@@ -1,6 +1,7 @@
 //! The daemon: the pipeline from the probes to the subscribers, and the life around it.
 
 pub mod clock;
+pub mod departures;
 pub mod held;
 pub mod hub;
 pub mod names;
@@ -10,3 +11,4 @@ pub mod run;
 pub mod sampler;
 pub mod socket;
 pub mod subscriber;
+pub mod survey;

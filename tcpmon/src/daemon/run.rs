@@ -13,7 +13,11 @@ use crate::{
         metrics::Exporter,
         server,
     },
-    kernel::{probes::ProbeError, requirements},
+    kernel::{
+        netns::own_netns,
+        probes::{ProbeError, Scope, TimeWaitMode},
+        requirements,
+    },
     model::filter::Filter,
 };
 use std::{
@@ -49,6 +53,10 @@ pub struct Settings {
     pub top: usize,
     /// Let the kernel measure what the probes cost.
     pub measure: bool,
+    /// How the time-wait table is watched.
+    pub time_wait: TimeWaitMode,
+    /// Watch the tables of all network namespaces, not only of our own.
+    pub all_namespaces: bool,
 }
 
 /// Why the daemon does not run.
@@ -140,12 +148,17 @@ async fn daemon(settings: &Settings) -> Result<(), DaemonError> {
     for address in &settings.listen {
         tcp.extend(listen(address).await?);
     }
-    let mut pipeline = Pipeline::start(settings.limits, settings.measure)?;
+    let scope = Scope {
+        time_wait: settings.time_wait,
+        only_netns: if settings.all_namespaces { None } else { Some(own_netns()?) },
+    };
+    let (mut pipeline, sampler) = Pipeline::start(settings.limits, scope, settings.measure)?;
 
+    let sampler = Arc::new(sampler);
     let (stop, stopping) = watch::channel(false);
     let served = Arc::new(Served {
         hub: Arc::clone(&pipeline.hub),
-        sampler: Arc::clone(&pipeline.sampler),
+        sampler: Arc::clone(&sampler),
         exporter: Exporter::new(settings.top, env!("TCPMON_REVISION")),
         health: pipeline.health.clone(),
         stopping: stopping.clone(),
@@ -163,8 +176,7 @@ async fn daemon(settings: &Settings) -> Result<(), DaemonError> {
         let router = if address.ip().is_loopback() { local.clone() } else { open.clone() };
         servers.push(server::serve(listener, router, stopping.clone()));
     }
-    let housekeeping =
-        tokio::spawn(housekeeping(Arc::clone(&pipeline.sampler), pipeline.log.take()));
+    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&sampler), pipeline.log.take()));
     notify(&[sd_notify::NotifyState::Ready]);
 
     let told = tokio::select! {

@@ -1,23 +1,50 @@
 //! Gathering a sample of everything that is counted.
 
-use super::{hub::Hub, names::Names};
+use super::{
+    hub::Hub,
+    names::Names,
+    survey::{Findings, Found, Survey},
+};
 use crate::{
-    export::metrics::{Destination, Sample},
-    kernel::{counters::CounterMaps, program},
-    model::address,
+    export::{
+        metrics::{Destination, Sample},
+        time_wait::{Holder, KernelCounts, NamespaceSample, Snapshots, TimeWaitSample},
+    },
+    kernel::{counters::CounterMaps, probes::TimeWaitMode, program},
+    model::{address, census::SocketGroup},
 };
 use std::{
+    collections::HashMap,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use tcpmon_common::{FailureKey, Family};
+use tcpmon_common::{
+    Counters, EnteredKey, FailureKey, Family, ServiceCounts, ServiceKey, TimeWaits,
+};
+
+/// How long a sample waits for the survey to look at what has changed. After that the findings
+/// are those of the look before.
+const SURVEY_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Where the counters are read.
 pub struct Sampler {
-    maps: CounterMaps,
+    maps: Arc<Mutex<CounterMaps>>,
+    survey: Survey,
+    mode: TimeWaitMode,
     programs: Vec<(&'static str, OwnedFd)>,
     hub: Arc<Hub>,
     names: Arc<Names>,
+}
+
+/// The probes' counters at one moment.
+struct Read {
+    totals: Box<Counters>,
+    services: Vec<(ServiceKey, ServiceCounts)>,
+    failures: Vec<(FailureKey, u64)>,
+    ring_lost: u64,
+    time_waits: Vec<(u32, TimeWaits)>,
+    entered: Vec<(EnteredKey, u64)>,
 }
 
 /// Why there is no sample.
@@ -35,12 +62,14 @@ impl Sampler {
     /// A sampler of these sources.
     #[must_use]
     pub fn new(
-        maps: CounterMaps,
+        maps: Arc<Mutex<CounterMaps>>,
+        survey: Survey,
+        mode: TimeWaitMode,
         programs: Vec<(&'static str, OwnedFd)>,
         hub: Arc<Hub>,
         names: Arc<Names>,
     ) -> Self {
-        Self { maps, programs, hub, names }
+        Self { maps, survey, mode, programs, hub, names }
     }
 
     /// Reads everything now.
@@ -50,31 +79,29 @@ impl Sampler {
     /// Where the kernel does not let something be read: a part that looks like the whole would be
     /// worse than nothing.
     pub fn sample(&self) -> Result<Sample, SampleError> {
-        let connections = self
-            .maps
-            .services()?
+        let findings = self.survey.ask(SURVEY_PATIENCE);
+        let read = self.read()?;
+        let connections = read
+            .services
             .into_iter()
             .map(|(key, counts)| (self.names.service_of_key(&key), counts))
             .collect();
-        let failures = self
-            .maps
-            .failures()?
-            .into_iter()
-            .map(|(key, count)| (self.destination(&key), count))
-            .collect();
+        let failures =
+            read.failures.into_iter().map(|(key, count)| (self.destination(&key), count)).collect();
         let probes = self
             .programs
             .iter()
             .map(|(name, fd)| Ok((*name, program::stats(fd.as_fd())?)))
             .collect::<std::io::Result<_>>()?;
         Ok(Sample {
-            totals: self.maps.totals()?,
+            totals: read.totals,
             connections,
             failures,
-            ring_lost: self.maps.ring_lost()?,
+            ring_lost: read.ring_lost,
             subscriber_lost: self.hub.lost(),
             subscribers: self.hub.subscriber_count(),
             probes,
+            time_wait: self.time_wait(&findings, &read.time_waits, read.entered),
         })
     }
 
@@ -85,13 +112,98 @@ impl Sampler {
     /// As [`Self::sample`].
     pub fn learn_names(&self) -> Result<(), SampleError> {
         self.names.refresh();
-        for (key, _) in self.maps.services()? {
+        let read = self.read()?;
+        for (key, _) in read.services {
             let _ = self.names.service_of_key(&key);
         }
-        for (key, _) in self.maps.failures()? {
+        for (key, _) in read.failures {
+            let _ = self.names.counted_netns(key.netns);
+        }
+        for (key, _) in read.entered {
+            let _ = self.names.service_of_key(&key.service);
             let _ = self.names.counted_netns(key.netns);
         }
         Ok(())
+    }
+
+    /// Reads the probes' counters, which the survey has to wait for meanwhile.
+    fn read(&self) -> Result<Read, SampleError> {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Read {
+            totals: maps.totals()?,
+            services: maps.services()?,
+            failures: maps.failures()?,
+            ring_lost: maps.ring_lost()?,
+            time_waits: maps.time_waits()?,
+            entered: maps.entered()?,
+        })
+    }
+
+    fn time_wait(
+        &self,
+        findings: &Findings,
+        counts: &[(u32, TimeWaits)],
+        entered: Vec<(EnteredKey, u64)>,
+    ) -> TimeWaitSample {
+        let now: HashMap<u32, TimeWaits> = counts.iter().copied().collect();
+        let namespaces = findings
+            .namespaces
+            .iter()
+            .map(|(&inode, found)| self.namespace(inode, found, now.get(&inode)))
+            .collect();
+        let censuses = || findings.namespaces.values().filter_map(|found| found.census.as_ref());
+        let netns = |inode| self.names.counted_netns(inode);
+        TimeWaitSample {
+            mode: match self.mode {
+                TimeWaitMode::Exact => "exact",
+                TimeWaitMode::Sampled => "sampled",
+            },
+            counts: counts.iter().map(|(inode, counts)| (netns(*inode), *counts)).collect(),
+            entered: entered
+                .into_iter()
+                .map(|(key, count)| {
+                    ((netns(key.netns), self.names.service_of_key(&key.service)), count)
+                })
+                .collect(),
+            namespaces,
+            snapshots: Snapshots {
+                taken: findings.censuses,
+                cpu: findings.cpu,
+                duration: censuses().map(|taken| taken.wall).sum(),
+                sockets: censuses().map(|taken| taken.sockets()).sum(),
+                lag: findings.lag,
+            },
+        }
+    }
+
+    fn namespace(&self, inode: u32, found: &Found, counts: Option<&TimeWaits>) -> NamespaceSample {
+        let exact = self.mode == TimeWaitMode::Exact;
+        let mut holders: HashMap<Holder, u64> = HashMap::new();
+        let (mut sockets, mut unplaced) = (None, 0);
+        if let Some(census) = &found.census {
+            let waiting = |group: &&SocketGroup| group.kind.in_time_wait_table;
+            for group in census.groups.iter().filter(waiting) {
+                let service = group.owner.and_then(|owner| self.names.service_of_key(&owner));
+                let holder = Holder { service, dst: group.dst, dport: group.dport };
+                *holders.entry(holder).or_default() += group.sockets;
+            }
+            let waiting = census.unplaced.iter().filter(|count| count.kind.in_time_wait_table);
+            unplaced = waiting.map(|count| count.sockets).sum();
+            sockets = Some(census.totals.clone());
+        }
+        let kernel = found.entered().zip(found.reused()).filter(|_| !exact);
+        NamespaceSample {
+            netns: self.names.counted_netns(inode),
+            sockets,
+            holders: holders.into_iter().collect(),
+            unplaced,
+            level: found.ledger.level(counts.unwrap_or(&TimeWaits::default())).filter(|_| exact),
+            drift: found.drift,
+            overflow: found.overflow(),
+            kernel: kernel.map(|(entered, reused)| KernelCounts { entered, reused }),
+            ephemeral_ports: found.sysctls.ephemeral_ports(),
+            sysctls: found.sysctls.numbers().collect(),
+        }
     }
 
     fn destination(&self, key: &FailureKey) -> Destination {

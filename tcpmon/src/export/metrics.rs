@@ -2,6 +2,8 @@
 
 use super::{
     families::{Family, to_f64},
+    labels::{OTHER, UNKNOWN, label},
+    time_wait::{self, TimeWaitSample},
     top::Top,
 };
 use crate::model::{event::Role, probe::ProbeStats};
@@ -19,10 +21,10 @@ use tcpmon_common::{
 
 /// Transitions that RFC 9293 and the kernel know: shown from the start, at 0, so that the first
 /// one is seen as an increase.
-const USUAL: [(TcpState, TcpState); 20] = {
+const USUAL: [(TcpState, TcpState); 23] = {
     use TcpState::{
         Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv,
-        SynSent,
+        SynSent, TimeWait,
     };
     [
         (Close, Listen),
@@ -41,10 +43,13 @@ const USUAL: [(TcpState, TcpState); 20] = {
         (FinWait1, FinWait2),
         (FinWait1, Closing),
         (FinWait1, Close),
+        (FinWait2, TimeWait),
         (FinWait2, Close),
         (CloseWait, LastAck),
         (LastAck, Close),
+        (Closing, TimeWait),
         (Closing, Close),
+        (TimeWait, Close),
     ]
 };
 
@@ -65,6 +70,8 @@ pub struct Sample {
     pub subscribers: usize,
     /// The kernel's account of each attached probe.
     pub probes: Vec<(&'static str, ProbeStats)>,
+    /// TIME_WAIT, and the sockets there are.
+    pub time_wait: TimeWaitSample,
 }
 
 /// Labels of a port failure.
@@ -88,6 +95,7 @@ pub struct Exporter {
     revision: &'static str,
     process: ProcessCollector,
     memory: Mutex<Memory>,
+    top: usize,
 }
 
 /// What is remembered from scrape to scrape.
@@ -95,12 +103,8 @@ pub struct Exporter {
 struct Memory {
     services: Top<Arc<str>>,
     failures: Top<Destination>,
+    entered: Top<(Arc<str>, Arc<str>)>,
 }
-
-/// Label value for an owner that is not known.
-const UNKNOWN: &str = "unknown";
-/// Label value for what has no line of its own.
-const OTHER: &str = "other";
 
 impl Exporter {
     /// An exporter with `top` series at most in each family whose labels have no bound of their
@@ -110,7 +114,12 @@ impl Exporter {
         Self {
             revision,
             process: ProcessCollector::for_self(),
-            memory: Mutex::new(Memory { services: Top::new(top), failures: Top::new(top) }),
+            memory: Mutex::new(Memory {
+                services: Top::new(top),
+                failures: Top::new(top),
+                entered: Top::new(top),
+            }),
+            top,
         }
     }
 
@@ -144,17 +153,8 @@ impl Exporter {
             build_info(self.revision),
         ];
         let probes = probes(&sample.probes);
-        families.into_iter().chain(probes).filter_map(Family::finish).collect()
-    }
-}
-
-/// A service as a label. A process may choose a name that means something else here; it is then
-/// set apart, so that no two series ever bear the same labels.
-fn label(service: Option<Arc<str>>) -> Arc<str> {
-    match service {
-        None => UNKNOWN.into(),
-        Some(name) if [UNKNOWN, OTHER].contains(&&*name) => format!("{name} (process)").into(),
-        Some(name) => name,
+        let time_wait = time_wait::families(sample.time_wait, &mut memory.entered, self.top);
+        families.into_iter().chain(probes).chain(time_wait).filter_map(Family::finish).collect()
     }
 }
 
@@ -172,7 +172,7 @@ fn connections(
     let (own, rest) =
         top.split(named.into_iter().collect(), |counts| counts.active + counts.passive);
     let [mut active, mut passive] = totals.losses.services;
-    for counts in rest {
+    for (_, counts) in rest {
         active += counts.active;
         passive += counts.passive;
     }
@@ -218,7 +218,7 @@ fn failures(
         let (src, dst, dport) = (of.src.to_string(), of.dst.to_string(), of.dport.to_string());
         add(&of.netns, &src, &dst, &dport, of.service.as_deref().unwrap_or(UNKNOWN), count);
     }
-    let other = totals.losses.failures + rest.iter().sum::<u64>();
+    let other = totals.losses.failures + rest.iter().map(|(_, count)| count).sum::<u64>();
     if other > 0 {
         add(OTHER, OTHER, OTHER, OTHER, OTHER, other);
     }
@@ -270,7 +270,7 @@ fn probes(probes: &[(&'static str, ProbeStats)]) -> [Family; 4] {
 fn transitions(totals: &Counters) -> Family {
     let mut metric = Family::counter(
         "tcpmon_transitions_total",
-        "TCP state transitions, as the kernel's tracepoint sock:inet_sock_set_state has them.",
+        "TCP state transitions, those to and from TIME_WAIT included.",
     );
     for family in IpFamily::ALL {
         for old in TcpState::ALL {
@@ -319,9 +319,11 @@ fn map_failures(totals: &Counters) -> Family {
         "tcpmon_map_insert_failures_total",
         "Entries for which a map of the probes had no room: raise the flag named by the label.",
     );
-    family.add_count(&[("flag", "max-sockets")], losses.sockets);
+    family.add_count(&[("flag", "max-sockets")], losses.sockets + losses.time_waits);
     family.add_count(&[("flag", "max-listeners")], losses.listeners);
-    family.add_count(&[("flag", "max-services")], losses.services.iter().sum());
+    let services = losses.services.iter().sum::<u64>() + losses.entered;
+    family.add_count(&[("flag", "max-services")], services);
+    family.add_count(&[("flag", "max-namespaces")], losses.namespaces);
     family.add_count(&[("flag", "max-failures")], losses.failures);
     family
 }

@@ -5,8 +5,10 @@
 
 pub mod families;
 pub mod http;
+mod labels;
 pub mod metrics;
 pub mod server;
+pub mod time_wait;
 pub mod top;
 
 /// How a stream's lines are put on the wire.

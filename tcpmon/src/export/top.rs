@@ -22,14 +22,14 @@ impl<K: Clone + Eq + Hash> Top<K> {
         Self { room, own: HashMap::new() }
     }
 
-    /// Splits `counts` into the series of their own and what becomes of the rest.
+    /// Splits `counts` into the series of their own and the rest.
     ///
     /// New names get a line while there is room, the busiest of them first.
     pub fn split<V>(
         &mut self,
         mut counts: Vec<(K, V)>,
         weight: impl Fn(&V) -> u64,
-    ) -> (Vec<(K, V)>, Vec<V>) {
+    ) -> (Vec<(K, V)>, Vec<(K, V)>) {
         counts.sort_by_key(|(_, value)| std::cmp::Reverse(weight(value)));
         let (mut own, mut rest) = (Vec::new(), Vec::new());
         for (key, value) in counts {
@@ -42,10 +42,20 @@ impl<K: Clone + Eq + Hash> Top<K> {
             if has_line {
                 own.push((key, value));
             } else {
-                rest.push(value);
+                rest.push((key, value));
             }
         }
         (own, rest)
+    }
+
+    /// Forgets the series that `is_gone` says are gone for good; their lines are free for others.
+    pub fn forget(&mut self, mut is_gone: impl FnMut(&K) -> bool) {
+        let room = &mut self.room;
+        self.own.retain(|key, has_line| {
+            let gone = is_gone(key);
+            *room += usize::from(gone && *has_line);
+            !gone
+        });
     }
 }
 
@@ -58,7 +68,8 @@ mod tests {
         counts: &[(&'static str, u64)],
     ) -> (Vec<&'static str>, u64) {
         let (own, rest) = top.split(counts.to_vec(), |count| *count);
-        (own.into_iter().map(|(name, _)| name).collect(), rest.iter().sum())
+        let rest = rest.into_iter().map(|(_, count)| count).sum();
+        (own.into_iter().map(|(name, _)| name).collect(), rest)
     }
 
     #[test]
@@ -67,6 +78,14 @@ mod tests {
         assert_eq!(split(&mut top, &[("a", 1), ("b", 5), ("c", 3)]), (vec!["b", "c"], 1));
         assert_eq!(split(&mut top, &[("a", 100), ("b", 5), ("c", 3)]), (vec!["b", "c"], 100));
         assert_eq!(split(&mut top, &[("d", 9), ("c", 3)]), (vec!["c"], 9));
+    }
+
+    #[test]
+    fn who_has_gone_makes_room() {
+        let mut top = Top::new(1);
+        assert_eq!(split(&mut top, &[("a", 2), ("b", 1)]), (vec!["a"], 1));
+        top.forget(|key| *key == "a");
+        assert_eq!(split(&mut top, &[("b", 1), ("c", 3)]), (vec!["c"], 1));
     }
 
     #[test]

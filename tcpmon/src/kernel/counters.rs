@@ -1,9 +1,9 @@
 //! Reading what the probes counted.
 
-use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap};
+use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use tcpmon_common::{
-    Counters, DURATION_BUCKETS, Durations, FailureKey, Losses, STATE_COUNT, ServiceCounts,
-    ServiceKey,
+    ACTIVITY, Counters, DURATION_BUCKETS, Durations, EnteredKey, FailureKey, Losses, STATE_COUNT,
+    ServiceCounts, ServiceKey, TimeWaits,
 };
 
 /// The maps with exact counters.
@@ -16,6 +16,10 @@ pub struct CounterMaps {
     pub services: PerCpuHashMap<MapData, ServiceKey, ServiceCounts>,
     /// Port failures by destination and owner.
     pub failures: PerCpuHashMap<MapData, FailureKey, u64>,
+    /// Time-wait sockets that came and went, by inode of their network namespace.
+    pub time_waits: PerCpuHashMap<MapData, u32, TimeWaits>,
+    /// Entries into the time-wait table by namespace and owner.
+    pub entered: PerCpuHashMap<MapData, EnteredKey, u64>,
 }
 
 const ZERO: Counters = Counters {
@@ -25,7 +29,16 @@ const ZERO: Counters = Counters {
         sum_ns: [0; STATE_COUNT],
     },
     port_failures: 0,
-    losses: Losses { sockets: 0, listeners: 0, services: [0; 2], failures: 0 },
+    losses: Losses {
+        sockets: 0,
+        listeners: 0,
+        services: [0; 2],
+        failures: 0,
+        time_waits: 0,
+        entered: 0,
+        namespaces: 0,
+    },
+    activity: [0; ACTIVITY],
 };
 
 impl CounterMaps {
@@ -82,6 +95,66 @@ impl CounterMaps {
             .map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum())))
             .collect()
     }
+
+    /// Time-wait sockets that came and went, by inode of their network namespace, in no order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn time_waits(&self) -> Result<Vec<(u32, TimeWaits)>, MapError> {
+        self.time_waits.iter().map(|entry| entry.map(|(netns, cpus)| (netns, sum(&cpus)))).collect()
+    }
+
+    /// The same of one namespace; zeros where none came yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn time_waits_of(&self, netns: u32) -> Result<TimeWaits, MapError> {
+        match self.time_waits.get(&netns, 0) {
+            Ok(cpus) => Ok(sum(&cpus)),
+            Err(MapError::KeyNotFound) => Ok(TimeWaits::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Entries into the time-wait table by namespace and owner, in no order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn entered(&self) -> Result<Vec<(EnteredKey, u64)>, MapError> {
+        self.entered.iter().map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
+    }
+
+    /// Forgets the counts of a namespace that has gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn forget_namespace(&mut self, netns: u32) -> Result<(), MapError> {
+        absent_is_fine(self.time_waits.remove(&netns))?;
+        let keys: Vec<EnteredKey> = self.entered.keys().collect::<Result<_, _>>()?;
+        for key in keys.into_iter().filter(|key| key.netns == netns) {
+            absent_is_fine(self.entered.remove(&key))?;
+        }
+        Ok(())
+    }
+}
+
+fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => other,
+    }
+}
+
+fn sum(cpus: &PerCpuValues<TimeWaits>) -> TimeWaits {
+    let mut sum = TimeWaits::default();
+    for cpu in cpus.iter() {
+        sum.add(cpu);
+    }
+    sum
 }
 
 fn add(total: &mut Counters, cpu: &Counters) {
@@ -98,7 +171,8 @@ fn add(total: &mut Counters, cpu: &Counters) {
                 .zip(cpu.durations.buckets.as_flattened()),
         )
         .chain(total.durations.sum_ns.iter_mut().zip(&cpu.durations.sum_ns))
-        .chain(total.losses.services.iter_mut().zip(&cpu.losses.services));
+        .chain(total.losses.services.iter_mut().zip(&cpu.losses.services))
+        .chain(total.activity.iter_mut().zip(&cpu.activity));
     for (sum, one) in pairs {
         *sum += one;
     }
@@ -106,6 +180,9 @@ fn add(total: &mut Counters, cpu: &Counters) {
     total.losses.sockets += cpu.losses.sockets;
     total.losses.listeners += cpu.losses.listeners;
     total.losses.failures += cpu.losses.failures;
+    total.losses.time_waits += cpu.losses.time_waits;
+    total.losses.entered += cpu.losses.entered;
+    total.losses.namespaces += cpu.losses.namespaces;
 }
 
 #[cfg(test)]
@@ -120,7 +197,16 @@ mod tests {
         cpu.durations.buckets[15][15] = 2;
         cpu.durations.sum_ns[15] = 3;
         cpu.port_failures = 4;
-        cpu.losses = Losses { sockets: 5, listeners: 6, services: [7, 8], failures: 9 };
+        cpu.losses = Losses {
+            sockets: 5,
+            listeners: 6,
+            services: [7, 8],
+            failures: 9,
+            time_waits: 10,
+            entered: 11,
+            namespaces: 12,
+        };
+        cpu.activity[ACTIVITY - 1] = 13;
         let mut total = ZERO;
         add(&mut total, &cpu);
         assert_eq!(total, cpu);

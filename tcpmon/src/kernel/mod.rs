@@ -1,9 +1,14 @@
 //! The border with the kernel: what is read from it and loaded into it.
 
 pub mod btf;
+pub mod census;
 pub mod cgroups;
 pub mod counters;
+mod iterator;
+mod mapped;
 mod mountinfo;
+pub mod namespaces;
+pub mod net_counters;
 pub mod netns;
 pub mod offsets;
 pub mod probes;
@@ -11,3 +16,7 @@ mod proc_cgroup;
 pub mod program;
 mod recent;
 pub mod requirements;
+pub mod sysctls;
+mod tw_handler;
+pub mod visit;
+mod whole_file;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ impl NetnsNames {
     /// The names of this machine's namespaces; they are read when first asked for.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_folders("/proc".into(), vec!["/run/netns".into(), "/var/run/netns".into()])
+        Self::with_folders("/proc".into(), folders())
     }
 
     fn with_folders(proc: PathBuf, folders: Vec<PathBuf>) -> Self {
@@ -108,12 +109,11 @@ impl NetnsNames {
     fn read(&mut self) {
         self.names.clear();
         self.inodes.clear();
-        let own = namespace(&self.proc.join("self/ns/net"));
-        if let Some((_, inode)) = namespace(&self.proc.join("1/ns/net")).or(own) {
+        if let Some(inode) = host(&self.proc) {
             self.add(HOST, inode);
         }
         // A file that no namespace is mounted on is not on the file system of namespaces.
-        let Some((device, _)) = own else { return };
+        let Some((device, _)) = namespace(&self.proc.join("self/ns/net")) else { return };
         for folder in self.folders.clone() {
             for (name, inode) in namespaces(&folder, device) {
                 self.add(&name, inode);
@@ -139,15 +139,41 @@ impl Default for NetnsNames {
     }
 }
 
+/// The inode number of the network namespace that this thread is in.
+///
+/// # Errors
+///
+/// Where /proc cannot be read.
+pub fn own_netns() -> io::Result<u32> {
+    let inode = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    u32::try_from(inode).map_err(io::Error::other)
+}
+
+/// Where ip-netns(8) mounts the namespaces that it names: one folder, or two where /var/run is
+/// not /run.
+pub(super) fn folders() -> Vec<PathBuf> {
+    let mut folders = vec![PathBuf::from("/run/netns")];
+    if fs::canonicalize("/var/run").is_ok_and(|folder| folder != Path::new("/run")) {
+        folders.push("/var/run/netns".into());
+    }
+    folders
+}
+
+/// The namespace of the host: that of process 1, or our own where that cannot be read.
+pub(super) fn host(proc: &Path) -> Option<u32> {
+    let of = |process: &str| namespace(&proc.join(process).join("ns/net"));
+    of("1").or_else(|| of("self")).map(|(_, inode)| inode)
+}
+
 /// Device and inode number of what is at `path`; `None` where it cannot be read.
-fn namespace(path: &Path) -> Option<(u64, u32)> {
+pub(super) fn namespace(path: &Path) -> Option<(u64, u32)> {
     let metadata = fs::metadata(path).ok()?;
     // The kernel's namespace numbers have 32 bits (struct ns_common, include/linux/ns_common.h).
     Some((metadata.dev(), u32::try_from(metadata.ino()).ok()?))
 }
 
 /// The namespaces mounted in a folder, in the order of their names.
-fn namespaces(folder: &Path, device: u64) -> BTreeMap<String, u32> {
+pub(super) fn namespaces(folder: &Path, device: u64) -> BTreeMap<String, u32> {
     let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
     entries
         .flatten()

@@ -1,8 +1,10 @@
 //! Loading the probes, attaching them, and the handles to what they fill.
 
 use super::{
-    offsets,
+    census::Census,
+    iterator, offsets,
     requirements::{ProbeCheck, Refusal},
+    tw_handler,
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -10,10 +12,13 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError, links::FdLink},
 };
 use std::{
-    io::{self, Read},
+    io,
     os::fd::{AsFd, OwnedFd},
 };
-use tcpmon_common::{Control, Counters, FailureKey, Offsets, ServiceCounts, ServiceKey, WAYS};
+use tcpmon_common::{
+    Control, Counters, EnteredKey, FailureKey, MAX_CELLS, Offsets, ServiceCounts, ServiceKey,
+    TimeWaits, WAYS,
+};
 
 /// The probes as one BPF object, embedded so that the program is one file.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcpmon.bpf.o"));
@@ -22,6 +27,34 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc
 const STATE: &str = "tcpmon_state";
 /// The iterator over open files.
 const OWNERS: &str = "tcpmon_owners";
+/// The programs on timers, each with its tracepoint. The start comes last, so that while they are
+/// being attached no socket is seen to enter that would not be seen to leave.
+const TIMERS: [(&str, &str); 3] = [
+    ("tcpmon_timer_expire", "timer_expire_entry"),
+    ("tcpmon_timer_cancel", "timer_cancel"),
+    ("tcpmon_timer_start", "timer_start"),
+];
+
+/// How the time-wait table is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TimeWaitMode {
+    /// By the timers of its sockets: each that enters, and how it leaves
+    #[default]
+    Exact,
+    /// By looking at it now and then, without probes on timers
+    Sampled,
+}
+
+/// What to watch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// How the time-wait table is watched.
+    pub time_wait: TimeWaitMode,
+    /// Inode of the only network namespace whose time-wait table is watched; `None`: all.
+    pub only_netns: Option<u32>,
+}
+/// The iterator over sockets.
+const CENSUS: &str = "tcpmon_census";
 
 /// How much the probes may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +71,23 @@ pub struct MapSizes {
     pub failures: u32,
     /// Accepted sockets that wait for their second transition.
     pub embryos: u32,
+    /// Network namespaces whose time-wait sockets are counted.
+    pub namespaces: u32,
+    /// Groups of sockets that a census counts apart: at most [`MAX_CELLS`].
+    pub destinations: u32,
 }
 
 impl Default for MapSizes {
     fn default() -> Self {
         Self {
             ring_bytes: 4 << 20,
-            sockets: 65_536,
+            sockets: 131_072,
             listeners: 4_096,
             services: 4_096,
             failures: 4_096,
             embryos: 1_024,
+            namespaces: 1_024,
+            destinations: 32_768,
         }
     }
 }
@@ -76,6 +115,12 @@ pub enum ProbeError {
         /// The kernel's answer, in one line.
         reason: String,
     },
+    /// The timers of time-wait sockets cannot be told from others.
+    #[error(
+        "cannot tell the timers of time-wait sockets from others: /proc/kallsyms hides \
+         tw_timer_handler, and {0}; set kernel.kptr_restrict to 1, or use --time-wait sampled"
+    )]
+    Handler(String),
     /// A map or program is not in the object.
     #[error("the embedded object has no {0}: it was built from other sources than this program")]
     Object(&'static str),
@@ -95,8 +140,14 @@ pub struct Probes {
     pub services: PerCpuHashMap<MapData, ServiceKey, ServiceCounts>,
     /// Port failures by destination and owner.
     pub failures: PerCpuHashMap<MapData, FailureKey, u64>,
+    /// Time-wait sockets that came and went, by inode of their network namespace.
+    pub time_waits: PerCpuHashMap<MapData, u32, TimeWaits>,
+    /// Entries into the time-wait table by namespace and owner.
+    pub entered: PerCpuHashMap<MapData, EnteredKey, u64>,
     /// Records.
     pub events: RingBuf<MapData>,
+    /// Counts all sockets of a network namespace.
+    pub census: Census,
     /// Log lines of the probes.
     pub log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     /// The attached programs by name.
@@ -118,24 +169,35 @@ impl Probes {
     ///
     /// Where this machine cannot run them, or the kernel refuses one: in one line, the whole of
     /// the verifier's words on the debug log.
-    pub fn start(sizes: MapSizes) -> Result<Self, ProbeError> {
+    pub fn start(sizes: MapSizes, scope: Scope) -> Result<Self, ProbeError> {
         super::requirements::refuse()?;
         let (offsets, types) = kernel_types()?;
-        let mut ebpf = load_object(&offsets, &types, sizes)?;
+        let handler = match scope.time_wait {
+            TimeWaitMode::Exact => tw_timer_handler(&offsets, &types)?,
+            TimeWaitMode::Sampled => 0,
+        };
+        let mut ebpf = load_object(&offsets, &types, sizes, scope, handler)?;
 
         load_state(&mut ebpf, &types)?;
         load_owners(&mut ebpf, &types)?;
+        let timers: &[_] = if handler == 0 { &[] } else { &TIMERS };
+        for (name, tracepoint) in timers {
+            load_timer(&mut ebpf, &types, name, tracepoint)?;
+        }
+        load_census(&mut ebpf, &types)?;
         // Twenty megabytes that are not needed again.
         drop(types);
 
         let mut links = Vec::new();
         let mut programs = Vec::new();
-        let state: &mut BtfTracePoint = program(&mut ebpf, STATE)?;
-        let link =
-            state.attach().and_then(|id| state.take_link(id)).map_err(refusal("attach", STATE))?;
-        links.push(FdLink::from(link));
-        programs.push((STATE, duplicate(state.fd(), STATE)?));
+        for name in [STATE].into_iter().chain(timers.iter().map(|(name, _)| *name)) {
+            let probe: &mut BtfTracePoint = program(&mut ebpf, name)?;
+            let link = probe.attach().and_then(|id| probe.take_link(id));
+            links.push(FdLink::from(link.map_err(refusal("attach", name))?));
+            programs.push((name, duplicate(probe.fd(), name)?));
+        }
         adopt_open_sockets(&mut ebpf)?;
+        let census = census(&mut ebpf)?;
 
         give_memory_back();
 
@@ -150,12 +212,26 @@ impl Probes {
             ring_lost: take(&mut ebpf, "RING_LOST")?,
             services: take(&mut ebpf, "SERVICES")?,
             failures: take(&mut ebpf, "PORT_FAILURES")?,
+            time_waits: take(&mut ebpf, "NAMESPACES")?,
+            entered: take(&mut ebpf, "ENTERED")?,
             events: take(&mut ebpf, "EVENTS")?,
+            census,
             log,
             programs,
             links,
         })
     }
+}
+
+/// The function that the timers of time-wait sockets call.
+fn tw_timer_handler(offsets: &Offsets, types: &aya::Btf) -> Result<u64, ProbeError> {
+    match tw_handler::from_kallsyms() {
+        Ok(Some(address)) => return Ok(address),
+        Ok(None) => log::debug!("/proc/kallsyms hides its addresses"),
+        Err(error) => log::debug!("cannot read /proc/kallsyms: {error}"),
+    }
+    let mut ebpf = load_object(offsets, types, MapSizes::default(), Scope::default(), 0)?;
+    tw_handler::learn(&mut ebpf, types)
 }
 
 /// Returns what loading needed to the system: glibc would keep it for ever.
@@ -171,7 +247,7 @@ fn give_memory_back() {
 pub fn try_each() -> Vec<ProbeCheck> {
     let load = |load: fn(&mut Ebpf, &aya::Btf) -> Result<(), ProbeError>| {
         let (offsets, types) = kernel_types().map_err(|error| error.to_string())?;
-        let mut ebpf = load_object(&offsets, &types, MapSizes::default())
+        let mut ebpf = load_object(&offsets, &types, MapSizes::default(), Scope::default(), 0)
             .map_err(|error| error.to_string())?;
         load(&mut ebpf, &types).map_err(|error| match error {
             ProbeError::Program { reason, .. } => reason,
@@ -189,6 +265,18 @@ pub fn try_each() -> Vec<ProbeCheck> {
             purpose: "names the owners of sockets older than the daemon",
             result: load(load_owners),
         },
+        ProbeCheck {
+            name: "tp_btf/timer_*",
+            purpose: "tell how sockets enter and leave TIME_WAIT",
+            result: load(|ebpf, types| {
+                TIMERS.iter().try_for_each(|(name, at)| load_timer(ebpf, types, name, at))
+            }),
+        },
+        ProbeCheck {
+            name: "iter/tcp",
+            purpose: "counts sockets by destination, state and owner",
+            result: load(load_census),
+        },
     ]
 }
 
@@ -199,15 +287,31 @@ fn kernel_types() -> Result<(Offsets, aya::Btf), ProbeError> {
     Ok((offsets, types))
 }
 
-fn load_object(offsets: &Offsets, types: &aya::Btf, sizes: MapSizes) -> Result<Ebpf, ProbeError> {
+fn load_object(
+    offsets: &Offsets,
+    types: &aya::Btf,
+    sizes: MapSizes,
+    scope: Scope,
+    handler: u64,
+) -> Result<Ebpf, ProbeError> {
     let sets = sizes.sockets.div_ceil(u32::try_from(WAYS).unwrap_or(1)).max(1);
     let sets = sets.checked_next_power_of_two().unwrap_or(1 << 31);
     let set_mask = sets - 1;
+    let sampled = u32::from(scope.time_wait == TimeWaitMode::Sampled);
+    let only_netns = scope.only_netns.unwrap_or(0);
+    let cells = sizes.destinations.clamp(1, MAX_CELLS);
+    // Four places for each cell: then there is one in the eight that a key looks at, and even more
+    // surely in the sixteen. Two values at least, as it looks at two.
+    let index_mask = cells.div_ceil(2).next_power_of_two().max(2) - 1;
     let ring_bytes = sizes.ring_bytes.max(page_size()).checked_next_power_of_two();
     EbpfLoader::new()
         .btf(Some(types))
         .override_global("OFFSETS", offsets, true)
         .override_global("SET_MASK", &set_mask, true)
+        .override_global("TW_HANDLER", &handler, true)
+        .override_global("TIME_WAIT_SAMPLED", &sampled, true)
+        .override_global("ONLY_NETNS", &only_netns, true)
+        .override_global("CENSUS_MASK", &index_mask, true)
         .map_max_entries("SOCKET_SETS", sets)
         .map_max_entries("EVENTS", ring_bytes.unwrap_or(1 << 31))
         .map_max_entries("SOCKETS", sizes.sockets)
@@ -215,6 +319,10 @@ fn load_object(offsets: &Offsets, types: &aya::Btf, sizes: MapSizes) -> Result<E
         .map_max_entries("SERVICES", sizes.services)
         .map_max_entries("PORT_FAILURES", sizes.failures)
         .map_max_entries("EMBRYOS", sizes.embryos)
+        .map_max_entries("NAMESPACES", sizes.namespaces)
+        .map_max_entries("ENTERED", sizes.services)
+        .map_max_entries("CENSUS_CELLS", cells)
+        .map_max_entries("CENSUS_INDEX", index_mask + 1)
         .load(OBJECT)
         .map_err(|error| ProbeError::Maps(one_line(&error)))
 }
@@ -229,39 +337,48 @@ fn load_state(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
         .map_err(refusal("load", STATE))
 }
 
+fn load_timer(
+    ebpf: &mut Ebpf,
+    types: &aya::Btf,
+    name: &'static str,
+    tracepoint: &str,
+) -> Result<(), ProbeError> {
+    program::<BtfTracePoint>(ebpf, name)?.load(tracepoint, types).map_err(refusal("load", name))
+}
+
 fn load_owners(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
     program::<Iter>(ebpf, OWNERS)?.load("task_file", types).map_err(refusal("load", OWNERS))
 }
 
+fn load_census(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
+    program::<Iter>(ebpf, CENSUS)?.load("tcp", types).map_err(refusal("load", CENSUS))
+}
+
+/// The handle to the iterator over sockets.
+fn census(ebpf: &mut Ebpf) -> Result<Census, ProbeError> {
+    let (control, cells) = (take(ebpf, "CENSUS")?, take(ebpf, "CENSUS_CELLS")?);
+    let iterator: &mut Iter = program(ebpf, CENSUS)?;
+    let fd = iterator.fd().map_err(refusal("attach", CENSUS))?.as_fd();
+    Census::new(fd, &control, &cells).map_err(|error| ProbeError::Program {
+        action: "attach",
+        probe: CENSUS,
+        reason: error.to_string(),
+    })
+}
+
 /// Runs the iterator once and unloads it.
 fn adopt_open_sockets(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
-    let iterator: &mut Iter = program(ebpf, OWNERS)?;
-    let link = iterator
-        .attach()
-        .and_then(|id| iterator.take_link(id))
-        .map_err(refusal("attach", OWNERS))?;
+    let owners: &mut Iter = program(ebpf, OWNERS)?;
+    let link =
+        owners.attach().and_then(|id| owners.take_link(id)).map_err(refusal("attach", OWNERS))?;
     let run = |error: io::Error| ProbeError::Program {
         action: "run",
         probe: OWNERS,
         reason: error.to_string(),
     };
-    let mut pass = link.into_file().map_err(|error| run(io::Error::other(error)))?;
-    let mut nothing = [0u8; 64];
-    loop {
-        match pass.read(&mut nothing) {
-            Ok(0) => break,
-            Ok(_) => {}
-            // After about a million steps without output the kernel takes a breath
-            // (`bpf_seq_read()` in kernel/bpf/bpf_iter.c).
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            Err(error) => return Err(run(error)),
-        }
-    }
-    iterator.unload().map_err(refusal("unload", OWNERS))
+    let pass = link.into_file().map_err(|error| run(io::Error::other(error)))?;
+    iterator::drain(pass).map_err(run)?;
+    owners.unload().map_err(refusal("unload", OWNERS))
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>

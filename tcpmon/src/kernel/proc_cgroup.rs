@@ -2,12 +2,13 @@
 //!
 //! The second way to a name, for cgroups that cannot be found in the file system, and for
 //! hosts where systemd tracks services in a version 1 hierarchy of its own (`name=systemd`) that
-//! the probes do not look at.
+//! the probes do not look at. And the way to the container that a network namespace belongs to.
 
 use std::fs;
 use std::path::Path;
 
-use crate::model::service::service_name;
+use super::whole_file;
+use crate::model::service::{container_name, service_name};
 
 /// Nanoseconds of a second.
 const SECOND_NS: u64 = 1_000_000_000;
@@ -29,6 +30,17 @@ pub(super) fn service_of_process(proc: &Path, pid: u32, birth_ns: u64) -> Option
     service_in(&String::from_utf8_lossy(&cgroup))
 }
 
+/// The container that a process is in; `None` where the process has ended, or is in none.
+///
+/// No start is asked for: the caller found the process a moment ago, and looks again at the next
+/// pass. `buffer` is room to read in.
+#[must_use]
+pub(super) fn container_of_process(proc: &Path, pid: u32, buffer: &mut Vec<u8>) -> Option<String> {
+    let path = proc.join(pid.to_string()).join("cgroup");
+    let lines = whole_file::read_text(&path, buffer).ok()?;
+    named_in(&lines, container_name)
+}
+
 /// The start of a process in clock ticks since boot: field 22 of its `stat`.
 fn start_ticks(stat: &[u8]) -> Option<u64> {
     // Field 2 is the name in parentheses, which may itself hold spaces and parentheses.
@@ -48,6 +60,11 @@ fn to_ticks(ns: u64, ticks_per_second: u64) -> u64 {
 /// which a service has a cgroup only when its resources are accounted.
 #[must_use]
 pub(super) fn service_in(lines: &str) -> Option<String> {
+    named_in(lines, service_name)
+}
+
+/// What `name` makes of the best path that it makes anything of.
+fn named_in(lines: &str, name: fn(&str) -> Option<String>) -> Option<String> {
     let rank = |controllers: &str| match controllers {
         "name=systemd" => 0,
         "" => 1,
@@ -64,7 +81,7 @@ pub(super) fn service_in(lines: &str) -> Option<String> {
         })
         .collect();
     paths.sort_by_key(|&(rank, _)| rank);
-    paths.into_iter().find_map(|(_, path)| service_name(path))
+    paths.into_iter().find_map(|(_, path)| name(path))
 }
 
 #[cfg(test)]

@@ -4,11 +4,18 @@
 //! every rule can be tested with a table.
 
 pub mod address;
+pub mod budget;
+pub mod census;
 pub mod comm;
 pub mod event;
 pub mod filter;
 pub mod json;
+pub mod ledger;
+pub mod net_counters;
+pub mod ports;
 pub mod probe;
 pub mod query;
 pub mod service;
+pub mod sysctls;
+pub mod time_wait;
 pub mod values;

@@ -33,6 +33,42 @@ pub fn service_name(path: &str) -> Option<String> {
     weak
 }
 
+/// The container whose cgroup has `path`, or that has the unit with that cgroup in it; `None`
+/// where the path leads through none.
+///
+/// The same names as [`service_name`] gives containers: the first twelve characters of the id, or
+/// the name where the path has it (LXC, systemd-nspawn, libvirt). Of containers in containers it
+/// is the inner one. A runtime's own process beside a container (podman's and CRI-O's conmon,
+/// LXC's monitor) is in none: it stays in the namespaces of the host.
+#[must_use]
+pub fn container_name(path: &str) -> Option<String> {
+    let mut child = None;
+    for component in path.rsplit('/').filter(|component| !matches!(*component, "" | "." | "..")) {
+        let component = component.strip_prefix('_').unwrap_or(component);
+        if let Some(name) = container(component, child) {
+            return Some(name);
+        }
+        child = Some(component);
+    }
+    None
+}
+
+/// The container that `component` names; `child` is the component below it.
+fn container(component: &str, child: Option<&str>) -> Option<String> {
+    if component.starts_with("lxc.monitor") || component.contains("-conmon-") {
+        return None;
+    }
+    let machine = || {
+        let unit = component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service")?;
+        (!unit.is_empty()).then(|| unescape(unit))
+    };
+    lxc_name(component, child)
+        .map(str::to_owned)
+        .or_else(|| container_id(component).map(|id| id[..SHORT_ID].to_owned()))
+        .or_else(|| machine_name(component))
+        .or_else(machine)
+}
+
 enum Meaning {
     /// This names the service.
     Service(String),
@@ -55,10 +91,8 @@ fn meaning(component: &str, child: Option<&str>) -> Meaning {
     if let Some(uid) = pod_uid(component) {
         return Meaning::Service(format!("pod{uid}"));
     }
-    if let Some(machine) =
-        component.strip_prefix("machine-").and_then(|rest| rest.strip_suffix(".scope"))
-    {
-        return Meaning::Service(unescape(machine));
+    if let Some(machine) = machine_name(component) {
+        return Meaning::Service(machine);
     }
     if let Some(name) = component.strip_prefix("openrc.") {
         return Meaning::Service(name.to_owned());
@@ -104,6 +138,12 @@ fn lxc_name<'a>(component: &'a str, child: Option<&'a str>) -> Option<&'a str> {
             .or_else(|| rest.strip_prefix(".monitor."))
             .filter(|name| !name.is_empty()),
     }
+}
+
+/// The name in `machine-NAME.scope`, which systemd-machined makes.
+fn machine_name(component: &str) -> Option<String> {
+    let name = component.strip_prefix("machine-")?.strip_suffix(".scope")?;
+    (!name.is_empty()).then(|| unescape(name))
 }
 
 /// The container id in a component: sixty-four hexadecimal digits, alone (Docker's and the

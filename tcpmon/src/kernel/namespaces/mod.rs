@@ -1,0 +1,306 @@
+//! The network namespaces of this machine: which there are, which come and go, and by what path
+//! each is reached.
+//!
+//! A namespace lives as long as a process is in it, something is mounted on it, or somebody holds
+//! a descriptor of it or a socket in it. The first two are found: `/proc/PID/ns/net` of every
+//! process, names under /run/netns, and whatever else is mounted where this process can see it
+//! (/run/docker/netns, containerd's, podman's). Not found: what only a descriptor, a socket, a
+//! single thread or a mount in another mount namespace keeps alive. Looking holds nothing open,
+//! and so keeps nothing alive.
+
+mod containers;
+mod search;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use containers::ContainerNames;
+use search::{Places, Round, Ways};
+
+use super::{netns, proc_cgroup};
+
+/// How often to look when nothing asks for more.
+const PASS_EVERY: Duration = Duration::from_secs(10);
+/// How often to look at most.
+const PASS_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// How many processes one pass looks at. Where there are more, a round takes several passes.
+pub const PROCESSES_PER_PASS: usize = 4_096;
+/// By how many processes a namespace is known, and how many are asked for their container.
+const PROCESS_WAYS: usize = 4;
+/// How many rounds in a row must miss a namespace: one could have been between a process that
+/// the round did not know yet and one that had just ended.
+const ROUNDS_MISSED: u8 = 2;
+
+/// Which namespaces to look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    All,
+    /// Only the one that this process is in, which takes no privileges.
+    Own,
+}
+
+/// Where a namespace was found; the first of these that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// It is that of process 1, or our own where that cannot be read.
+    Host,
+    /// It has a name under /run/netns.
+    Named,
+    /// It is mounted somewhere else.
+    Mounted,
+    /// A process is in it.
+    Process,
+}
+
+/// A network namespace that can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Inode number: unique among those that live, given anew afterwards.
+    pub inode: u32,
+    /// Paths that lead to it, to be opened and checked; the most lasting first.
+    pub ways: Vec<PathBuf>,
+    /// A process in it, if there is one: of a container where it is one's.
+    pub pid: Option<u32>,
+    /// Where it was found.
+    pub place: Place,
+    /// Name or short id of the container that it belongs to. Looked for only where there is no
+    /// name under /run/netns. No two have the same: where a container made itself a second
+    /// namespace, the first has it.
+    pub container: Option<Arc<str>>,
+}
+
+/// What a pass found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Namespaces that have ended, or are out of reach.
+    pub departed: Vec<u32>,
+    /// Namespaces that are new. One that is in both lists is another than before.
+    pub arrived: Vec<u32>,
+    /// How many processes were looked at.
+    pub processes: usize,
+    /// How many processes of this round so far may not be looked at: for want of CAP_SYS_PTRACE,
+    /// mostly. Their namespaces may be missing.
+    pub refused: usize,
+    /// Whether the pass ended a round over all processes.
+    pub complete: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    namespace: Namespace,
+    ways: Ways,
+    /// Rounds in a row that did not find it.
+    missed: u8,
+    /// Its container's name was another's already; it gets none later either.
+    second: bool,
+}
+
+/// Finds network namespaces and follows them.
+///
+/// Every method is given the present time.
+#[derive(Debug)]
+pub struct Namespaces {
+    scope: Scope,
+    places: Places,
+    containers: Arc<ContainerNames>,
+    known: BTreeMap<u32, Known>,
+    round: Option<Round>,
+    /// When the last pass was.
+    passed: Option<Instant>,
+    /// When the last pass was that nobody had asked for.
+    regular: Option<Instant>,
+}
+
+impl Namespaces {
+    /// Nothing is known before the first pass. Passes tell `containers` what they find.
+    #[must_use]
+    pub fn new(scope: Scope, containers: Arc<ContainerNames>) -> Self {
+        let places = Places { proc: "/proc".into(), folders: netns::folders() };
+        Self::with_places(scope, places, containers)
+    }
+
+    fn with_places(scope: Scope, places: Places, containers: Arc<ContainerNames>) -> Self {
+        let known = BTreeMap::new();
+        Self { scope, places, containers, known, round: None, passed: None, regular: None }
+    }
+
+    /// Whether it is time for a pass: every 10 s; after a second where the last pass left work
+    /// over, missed a namespace that it knew, or somebody met one that it did not.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        let over = |since: Option<Instant>, interval| {
+            since.is_none_or(|since| now.saturating_duration_since(since) >= interval)
+        };
+        let unfinished = || self.round.is_some() || self.known.values().any(|it| it.missed > 0);
+        over(self.regular, PASS_EVERY)
+            || over(self.passed, PASS_AT_MOST_EVERY)
+                && (unfinished() || self.containers.is_wanted())
+    }
+
+    /// Makes a pass: looks at the mounts, and at [`PROCESSES_PER_PASS`] processes at most.
+    ///
+    /// What is new is told by the pass that finds it; what has gone, by the end of the second
+    /// round that misses it, unless another has its number before.
+    pub fn refresh(&mut self, now: Instant) -> Changes {
+        let regular =
+            self.regular.is_none_or(|last| now.saturating_duration_since(last) >= PASS_EVERY);
+        if regular {
+            self.regular = Some(now);
+        }
+        self.passed = Some(now);
+
+        let host = netns::host(&self.places.proc);
+        let mut changes = Changes { complete: true, ..Changes::default() };
+        let found = match self.scope {
+            Scope::All => self.search(host, &mut changes),
+            Scope::Own => self.own(),
+        };
+        self.merge(found, host, &mut changes);
+        self.name(host);
+        let names = self.known.values().map(|known| {
+            let Namespace { inode, container, .. } = &known.namespace;
+            (*inode, container.clone())
+        });
+        self.containers.publish(names, regular);
+        changes
+    }
+
+    /// The namespaces that can be reached, by inode number.
+    pub fn reachable(&self) -> impl Iterator<Item = &Namespace> {
+        self.known.values().filter(|known| known.missed == 0).map(|known| &known.namespace)
+    }
+
+    /// One of the namespaces that can be reached.
+    #[must_use]
+    pub fn get(&self, inode: u32) -> Option<&Namespace> {
+        self.known.get(&inode).filter(|known| known.missed == 0).map(|known| &known.namespace)
+    }
+
+    /// What the mounts and this part of the round show.
+    fn search(&mut self, host: Option<u32>, changes: &mut Changes) -> BTreeMap<u32, Ways> {
+        let mut round = self.round.take().unwrap_or_else(|| Round::begin(&self.places.proc, host));
+        changes.processes = round.go_on(PROCESSES_PER_PASS);
+        changes.refused = round.refused;
+        changes.complete = round.is_complete();
+        let mut found: BTreeMap<u32, Ways> = BTreeMap::new();
+        for (&inode, pids) in &round.found {
+            found.entry(inode).or_default().pids.clone_from(pids);
+        }
+        for (inode, mounts) in search::mounted(&self.places) {
+            found.entry(inode).or_default().mounts = mounts;
+        }
+        if !changes.complete {
+            self.round = Some(round);
+        }
+        found
+    }
+
+    /// Only the namespace of this process.
+    fn own(&self) -> BTreeMap<u32, Ways> {
+        let own = netns::namespace(&self.places.proc.join("self/ns/net"));
+        let ways = Ways { pids: vec![std::process::id()], ..Ways::default() };
+        own.into_iter().map(|(_, inode)| (inode, ways.clone())).collect()
+    }
+
+    /// Holds what was found against what is known.
+    fn merge(&mut self, found: BTreeMap<u32, Ways>, host: Option<u32>, changes: &mut Changes) {
+        if changes.complete {
+            self.known.retain(|inode, known| {
+                known.missed = if found.contains_key(inode) { 0 } else { known.missed + 1 };
+                let stays = known.missed < ROUNDS_MISSED;
+                if !stays {
+                    changes.departed.push(*inode);
+                }
+                stays
+            });
+        }
+        for (inode, mut ways) in found {
+            match self.known.get_mut(&inode) {
+                // Half a round shows not all ways, so that it cannot show that all are others.
+                Some(known) if !changes.complete => {
+                    known.missed = 0;
+                    known.ways.add(ways);
+                    known.describe(&self.places, host);
+                    continue;
+                }
+                Some(known) if known.ways.share(&ways) => {
+                    std::mem::swap(&mut known.ways, &mut ways);
+                    known.describe(&self.places, host);
+                    continue;
+                }
+                Some(_) => changes.departed.push(inode),
+                None => {}
+            }
+            changes.arrived.push(inode);
+            let place = Place::Process;
+            let namespace = Namespace { inode, ways: vec![], pid: None, place, container: None };
+            let mut known = Known { namespace, ways, missed: 0, second: false };
+            known.describe(&self.places, host);
+            self.known.insert(inode, known);
+        }
+    }
+
+    /// Looks for the containers of namespaces without a name; those with the lowest pids first,
+    /// so that a container's own namespace has its name, and not one that was made inside.
+    fn name(&mut self, host: Option<u32>) {
+        let mut taken: HashSet<Arc<str>> =
+            self.known.values().filter_map(|known| known.namespace.container.clone()).collect();
+        let mut nameless: Vec<&mut Known> = self
+            .known
+            .values_mut()
+            .filter(|known| {
+                let Namespace { inode, place, container, .. } = &known.namespace;
+                Some(*inode) != host
+                    && *place != Place::Named
+                    && container.is_none()
+                    && !known.second
+            })
+            .collect();
+        nameless.sort_by_key(|known| known.ways.pids.first().copied());
+        let mut buffer = Vec::new();
+        for known in nameless {
+            let named = known.ways.pids.iter().take(PROCESS_WAYS).find_map(|&pid| {
+                let name = proc_cgroup::container_of_process(&self.places.proc, pid, &mut buffer);
+                Some((pid, Arc::from(name?)))
+            });
+            let Some((pid, name)) = named else { continue };
+            if taken.insert(Arc::clone(&name)) {
+                known.namespace.container = Some(name);
+                known.namespace.pid = Some(pid);
+                known.describe(&self.places, host);
+            } else {
+                known.second = true;
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Describes the namespace by the ways that there are now.
+    fn describe(&mut self, places: &Places, host: Option<u32>) {
+        let Self { namespace, ways, .. } = self;
+        namespace.place = if Some(namespace.inode) == host {
+            Place::Host
+        } else if ways.mounts.iter().any(|mount| mount.named) {
+            Place::Named
+        } else if ways.mounts.is_empty() {
+            Place::Process
+        } else {
+            Place::Mounted
+        };
+        // The process stays the same as long as it lives.
+        let kept = namespace.pid.filter(|pid| ways.pids.binary_search(pid).is_ok());
+        namespace.pid = kept.or_else(|| ways.pids.first().copied());
+        let others = ways.pids.iter().copied().filter(|&pid| Some(pid) != namespace.pid);
+        let processes = namespace.pid.into_iter().chain(others).take(PROCESS_WAYS);
+        namespace.ways = ways.mounts.iter().map(|mount| mount.path.clone()).collect();
+        namespace.ways.extend(processes.map(|pid| places.proc.join(format!("{pid}/ns/net"))));
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
