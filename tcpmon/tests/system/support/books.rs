@@ -11,6 +11,10 @@ use super::daemon::Daemon;
 use super::eventually;
 use super::exposition::Metrics;
 
+/// Arguments of a daemon whose levels are asked for often: its snapshots may take all the time they
+/// want. Else a busy machine with many namespaces would keep the tests waiting.
+pub(crate) const PROMPT: [&str; 2] = ["--snapshot-cpu-share", "1"];
+
 /// What the daemon tells of one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told {

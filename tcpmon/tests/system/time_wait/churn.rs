@@ -5,7 +5,7 @@ use std::thread;
 
 use xtask::lab::{Addresses, Recipe};
 
-use crate::support::books::Auditor;
+use crate::support::books::{Auditor, PROMPT};
 use crate::support::daemon::Daemon;
 use crate::support::lab;
 use crate::support::turn::Turn;
@@ -15,7 +15,7 @@ const PIECE: u64 = 4000;
 
 fn under(recipe: Recipe, addresses: Addresses, pieces: u32) {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &[]);
+    let daemon = Daemon::start(&turn, &PROMPT);
     let mut lab = lab::open(addresses);
     let netns = lab.namespaces()[0].clone();
     let mut auditor = Auditor::new(&daemon);

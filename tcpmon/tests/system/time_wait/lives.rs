@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use xtask::lab::{Addresses, Recipe};
 
 use super::recipes::{REUSE, SPECIAL, audit_each};
-use crate::support::books::Told;
+use crate::support::books::{PROMPT, Told};
 use crate::support::daemon::Daemon;
 use crate::support::event::{self, Event};
 use crate::support::measure::watch;
@@ -40,7 +40,7 @@ fn assert_waited(life: &[&Event], reason: &str, seconds: &std::ops::Range<f64>) 
 /// Lives of a recipe that ended in the time-wait table, compared and returned.
 fn with_ends(recipe: Recipe, connections: u64, addresses: Addresses) -> Option<Vec<Vec<Event>>> {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &[]);
+    let daemon = Daemon::start(&turn, &PROMPT);
     let mut lab = lab::open(addresses);
     lab.prepare(recipe).expect("namespaces");
     let inodes: Vec<String> = lab.inodes().iter().map(ToString::to_string).collect();
@@ -100,7 +100,7 @@ fn that_ends_with_its_namespace() {
 #[test]
 fn of_a_whole_minute() {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &[]);
+    let daemon = Daemon::start(&turn, &PROMPT);
     let mut lab = lab::open(Addresses::Ipv4);
     let netns = lab.namespaces()[0].clone();
     let tail = Tail::start(&daemon, &["--netns", &netns.inode.to_string()]);

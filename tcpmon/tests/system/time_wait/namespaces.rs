@@ -2,7 +2,7 @@
 
 use xtask::lab::{Addresses, Checkpoint, Namespace, Recipe};
 
-use crate::support::books::{Auditor, Told};
+use crate::support::books::{Auditor, PROMPT, Told};
 use crate::support::daemon::Daemon;
 use crate::support::event::Event;
 use crate::support::exposition::Metrics;
@@ -26,7 +26,7 @@ fn labelled(metrics: &Metrics, netns: &Namespace) -> Vec<String> {
 
 fn takes_its_series_along(addresses: Addresses) {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &[]);
+    let daemon = Daemon::start(&turn, &PROMPT);
     let mut lab = lab::open(addresses);
     let doomed = lab.prepare(Recipe::NamespaceRemoved).expect("a namespace").remove(0);
     let tail = Tail::start(&daemon, &["--netns", &doomed.inode.to_string()]);
@@ -56,7 +56,7 @@ fn that_is_removed_takes_its_series_along_ipv6() {
 #[test]
 fn that_is_made_later_has_books_of_its_own() {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &[]);
+    let daemon = Daemon::start(&turn, &PROMPT);
     let mut labs = [lab::open(Addresses::Ipv4), lab::open(Addresses::Ipv4)];
     for (at, lab) in labs.iter_mut().enumerate() {
         let connections = 3 + at as u64;

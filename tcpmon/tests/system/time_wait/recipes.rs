@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use xtask::lab::{Addresses, Checkpoint, Expectation, Lab, Recipe};
 
-use crate::support::books::Auditor;
+use crate::support::books::{Auditor, PROMPT};
 use crate::support::daemon::Daemon;
 use crate::support::expected::reason;
 use crate::support::turn::Turn;
@@ -59,7 +59,7 @@ fn compare_reasons(auditor: &Auditor<'_>, done: &Expectation) {
 
 fn audit_all(recipes: &[Recipe], addresses: Addresses) {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &[]);
+    let daemon = Daemon::start(&turn, &PROMPT);
     audit_each(&daemon, recipes, addresses);
 }
 
@@ -116,7 +116,7 @@ fn ways_out_are_told_apart_ipv6() {
 /// One recipe with IPv4, and what must have come of it in figures.
 fn one(recipe: Recipe, figures: impl Fn(&Expectation) -> [u64; 3], wanted: [u64; 3]) {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &[]);
+    let daemon = Daemon::start(&turn, &PROMPT);
     if let Some(done) = audit(&daemon, recipe, Addresses::Ipv4) {
         assert_eq!(figures(&done), wanted);
     }
@@ -191,7 +191,7 @@ fn a_syn_that_fits_nothing_kills() {
 #[test]
 fn recipes_add_up_in_one_namespace() {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &[]);
+    let daemon = Daemon::start(&turn, &PROMPT);
     let mut lab = lab::open(Addresses::Ipv4);
     let mut auditor = Auditor::new(&daemon);
     let netns = lab.namespaces()[0].clone();

@@ -6,7 +6,7 @@ use std::thread;
 use rustix::process::Signal;
 use xtask::lab::{Addresses, Lab, Namespace, Recipe};
 
-use crate::support::books::{Auditor, await_levels};
+use crate::support::books::{Auditor, PROMPT, await_levels};
 use crate::support::daemon::Daemon;
 use crate::support::lab;
 use crate::support::turn::Turn;
@@ -25,7 +25,7 @@ fn churn_until(lab: &mut Lab, stop: &AtomicBool) {
 fn killed_in_mid_churn(turn: &Turn, lab: &mut Lab, netns: &Namespace) -> Daemon {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let daemon = Daemon::start(turn, &[]);
+        let daemon = Daemon::start(turn, &PROMPT);
         let mut auditor = Auditor::new(&daemon);
         auditor.begin(netns);
         let load = scope.spawn(|| churn_until(lab, &stop));
@@ -35,7 +35,7 @@ fn killed_in_mid_churn(turn: &Turn, lab: &mut Lab, netns: &Namespace) -> Daemon 
         let ended = daemon.end(Signal::KILL);
         assert_eq!(ended.code, None, "{ended:?}");
         // It starts while the load runs, so it meets sockets of every age and state.
-        let next = Daemon::start(turn, &[]);
+        let next = Daemon::start(turn, &PROMPT);
         let mut books = Auditor::new(&next);
         books.begin_in_passing(netns);
         for _ in 0..3 {
@@ -83,7 +83,7 @@ fn sockets_that_are_older_than_the_daemon_leave_for_their_own_reason() {
     // Their second is over when the daemon looks.
     let done = lab.perform(Recipe::TimeWait, Some(200)).expect("a load");
     assert_eq!(done.time_wait_entered, 200);
-    let daemon = Daemon::start(&turn, &[]);
+    let daemon = Daemon::start(&turn, &PROMPT);
     await_levels(&daemon, &netns);
     let mut auditor = Auditor::new(&daemon);
     auditor.begin(&netns);

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 use xtask::lab::{Addresses, Ledger, Recipe};
 
-use crate::support::books::{Auditor, Counters, Told, await_levels, sum};
+use crate::support::books::{Auditor, Counters, PROMPT, Told, await_levels, sum};
 use crate::support::daemon::Daemon;
 use crate::support::exposition::Metrics;
 use crate::support::tail::Tail;
 use crate::support::turn::Turn;
 use crate::support::{eventually, lab};
+
+const SAMPLED: [&str; 4] = ["--time-wait", "sampled", PROMPT[0], PROMPT[1]];
 
 fn probes(metrics: &Metrics) -> Vec<String> {
     let attached = metrics.series("tcpmon_probe_attached").filter(|(_, value)| *value == "1");
@@ -44,7 +46,7 @@ fn each_mode_says_so_and_has_its_probes() {
 #[test]
 fn edges_are_the_tracepoints_and_levels_the_kernels() {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &["--time-wait", "sampled"]);
+    let daemon = Daemon::start(&turn, &SAMPLED);
     for addresses in [Addresses::Ipv4, Addresses::Ipv6] {
         let mut lab = lab::open(addresses);
         let netns = lab.namespaces()[0].clone();
@@ -68,7 +70,7 @@ fn edges_are_the_tracepoints_and_levels_the_kernels() {
 #[test]
 fn counters_are_the_kernels() {
     let turn = Turn::shared();
-    let daemon = Daemon::start(&turn, &["--time-wait", "sampled"]);
+    let daemon = Daemon::start(&turn, &SAMPLED);
     let mut lab = lab::open(Addresses::Ipv4);
     let netns = lab.namespaces()[0].clone();
     await_levels(&daemon, &netns);

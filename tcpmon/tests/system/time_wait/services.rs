@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use xtask::lab::{Addresses, Recipe, Role};
 
-use crate::support::books::{Auditor, sum};
+use crate::support::books::{Auditor, PROMPT, sum};
 use crate::support::daemon::Daemon;
 use crate::support::expected::service_of;
 use crate::support::exposition::Metrics;
@@ -32,7 +32,7 @@ fn figures(metrics: &Metrics, namespaces: &[String]) -> BTreeMap<Key, u64> {
 fn are_named_with_their_figures(fewest: u64, addresses: Addresses) {
     let turn = Turn::shared();
     // Other tests' destinations must not crowd ours out.
-    let daemon = Daemon::start(&turn, &["--top", "10000"]);
+    let daemon = Daemon::start(&turn, &[&PROMPT[..], &["--top", "10000"]].concat());
     let mut lab = lab::open(addresses);
     let namespaces = lab.prepare(Recipe::ThreeServices).expect("two namespaces");
     let mut auditor = Auditor::new(&daemon);
