@@ -3,6 +3,7 @@
 
 use crate::kernel::{
     cgroups::{CgroupNames, Member},
+    namespaces::ContainerNames,
     netns::NetnsNames,
 };
 use std::{
@@ -13,10 +14,11 @@ use std::{
 use tcpmon_common::{ServiceKey, Transition};
 
 /// Names by what the kernel knows things by.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
     cgroups: Mutex<CgroupNames>,
     netns: Mutex<NetnsNames>,
+    containers: Arc<ContainerNames>,
     /// Names that owners were counted under.
     counted_services: Mutex<HashMap<ServiceKey, Arc<str>>>,
     /// Names of namespaces that a counter was shown under: it keeps them when they are gone.
@@ -27,7 +29,20 @@ impl Names {
     /// Nothing is looked up yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let containers = ContainerNames::new();
+        Self {
+            cgroups: Mutex::default(),
+            netns: Mutex::new(NetnsNames::new(Arc::clone(&containers))),
+            containers,
+            counted_services: Mutex::default(),
+            counted_netns: Mutex::default(),
+        }
+    }
+
+    /// Where whoever looks for network namespaces tells which containers they belong to.
+    #[must_use]
+    pub fn containers(&self) -> &Arc<ContainerNames> {
+        &self.containers
     }
 
     /// Names for one batch of events, looked up as of `now`.
@@ -64,6 +79,12 @@ impl Names {
     /// Learns the cgroups that there are, for the time when they are gone.
     pub fn refresh(&self) {
         lock(&self.cgroups).refresh(Instant::now());
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
