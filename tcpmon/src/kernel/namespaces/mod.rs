@@ -71,6 +71,8 @@ pub struct Namespaces {
     scope: Scope,
     places: Places,
     containers: Arc<ContainerNames>,
+    /// How many processes one pass looks at.
+    per_pass: usize,
     known: BTreeMap<u32, Known>,
     round: Option<Round>,
     /// When the last pass was, and at how many processes it looked.
@@ -88,8 +90,16 @@ impl Namespaces {
     }
 
     fn with_places(scope: Scope, places: Places, containers: Arc<ContainerNames>) -> Self {
-        let known = BTreeMap::new();
-        Self { scope, places, containers, known, round: None, passed: None, regular: None }
+        Self {
+            scope,
+            places,
+            containers,
+            per_pass: PROCESSES_PER_PASS,
+            known: BTreeMap::new(),
+            round: None,
+            passed: None,
+            regular: None,
+        }
     }
 
     /// Whether it is time for a pass: every 10 s; after a second (or, where there are thousands
@@ -149,7 +159,7 @@ impl Namespaces {
     /// What the mounts and this part of the round show.
     fn search(&mut self, host: Option<u32>, changes: &mut Changes) -> BTreeMap<u32, Ways> {
         let mut round = self.round.take().unwrap_or_else(|| Round::begin(&self.places.proc, host));
-        changes.processes = round.go_on(PROCESSES_PER_PASS);
+        changes.processes = round.go_on(self.per_pass);
         changes.refused = round.refused;
         changes.complete = round.is_complete();
         let mut found: BTreeMap<u32, Ways> = BTreeMap::new();
