@@ -4,10 +4,11 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::thread::CapabilitySet;
 use tcpmon::kernel::namespaces::{Changes, ContainerNames, Namespaces, Place, Scope};
 use tcpmon::kernel::netns::NetnsNames;
 
-use crate::place::{Alone, Cgroup, Mounted, Named, host, inode};
+use crate::place::{Alone, Cgroup, Mounted, Named, capable, host, inode};
 
 /// A follower of namespaces, and its time.
 struct Follower {
@@ -106,6 +107,18 @@ fn one_of_the_same_name_is_another() {
     let second = follower.round();
     assert!(first.departed.contains(&before) || second.departed.contains(&before), "{before}");
     assert_eq!(first.departed.contains(&named.inode()), before == named.inode());
+}
+
+#[test]
+fn who_may_not_look_at_a_process_is_told_so() {
+    let (named, alone) = (Named::new(), Alone::new());
+    let mut follower = Follower::new();
+    capable(CapabilitySet::SYS_PTRACE, false);
+    let changes = follower.namespaces.refresh(follower.now);
+    capable(CapabilitySet::SYS_PTRACE, true);
+    assert!(changes.refused > 0, "{changes:?}");
+    assert!(follower.namespaces.get(alone.inode()).is_none());
+    assert!(follower.namespaces.get(named.inode()).is_some(), "a name is open to all");
 }
 
 #[test]

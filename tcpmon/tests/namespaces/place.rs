@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
 /// Runs a command, which must succeed, and returns what it prints.
 pub(crate) fn run(line: &[&str]) -> String {
     let output = Command::new(line[0]).args(&line[1..]).output();
@@ -26,6 +28,13 @@ pub(crate) fn inode(path: impl AsRef<Path>) -> u32 {
 pub(crate) fn host() -> u32 {
     let of_first = fs::metadata("/proc/1/ns/net").is_ok();
     inode(if of_first { "/proc/1/ns/net" } else { "/proc/self/ns/net" })
+}
+
+/// Takes a capability from this thread, or gives it back.
+pub(crate) fn capable(which: CapabilitySet, may: bool) {
+    let mut sets = capabilities(None).expect("capabilities");
+    sets.effective.set(which, may);
+    set_capabilities(None, sets).expect("capabilities");
 }
 
 /// A name for this test alone.

@@ -4,11 +4,11 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use rustix::thread::CapabilitySet;
 use tcpmon::kernel::namespaces::{Namespace, Place};
 use tcpmon::kernel::visit::{VisitError, Visitor, cookie_of_this_thread};
 
-use crate::place::{Alone, Mounted, Named, inode};
+use crate::place::{Alone, Mounted, Named, capable, inode};
 
 fn namespace(inode: u32, ways: &[PathBuf]) -> Namespace {
     Namespace { inode, ways: ways.to_vec(), pid: None, place: Place::Process, container: None }
@@ -17,13 +17,6 @@ fn namespace(inode: u32, ways: &[PathBuf]) -> Namespace {
 /// The namespace that this thread is in.
 fn here() -> u32 {
     inode("/proc/thread-self/ns/net")
-}
-
-/// Takes a capability from this thread, or gives it back.
-fn capable(which: CapabilitySet, may: bool) {
-    let mut sets = capabilities(None).expect("capabilities");
-    sets.effective.set(which, may);
-    set_capabilities(None, sets).expect("capabilities");
 }
 
 #[test]
