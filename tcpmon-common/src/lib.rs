@@ -13,7 +13,8 @@ mod record;
 mod state;
 
 pub use census::{
-    CENSUS_SLOTS, CensusCell, CensusControl, CensusKey, CensusSlots, KINDS, MAX_CELLS, kind,
+    CENSUS_BATCH, CENSUS_SLOTS, CensusCell, CensusControl, CensusKey, CensusPending, CensusSlots,
+    KINDS, MAX_CELLS, kind,
 };
 pub use maps::{
     Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Embryo,

@@ -10,6 +10,7 @@
 
 pub mod churn;
 pub mod detail;
+pub mod diag;
 pub mod goals;
 pub mod idle;
 mod load;
