@@ -3,8 +3,9 @@
 //!
 //! Only IPv4, which is what the load is made of: a tool that wants both families asks twice.
 
-use std::io;
+use std::io::{self, Write as _};
 
+use anyhow::Context as _;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
 };
@@ -38,6 +39,12 @@ const HEADER: usize = 16;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
+/// Counts them and says how many they are, which is all that the hidden task does.
+pub fn print_count() -> anyhow::Result<()> {
+    let sockets = count_sockets().context("cannot dump sockets by netlink (sock_diag(7))")?;
+    writeln!(io::stdout(), "{sockets}").context("cannot write to standard output")
+}
+
 /// Counts the TCP sockets over IPv4 of the calling thread's network namespace.
 pub fn count_sockets() -> io::Result<u64> {
     let flags = SocketFlags::CLOEXEC;
@@ -68,23 +75,32 @@ pub fn count_sockets() -> io::Result<u64> {
 }
 
 /// Adds the messages of a datagram; false after the last one of the dump.
-fn count_messages(mut datagram: &[u8], sockets: &mut u64) -> io::Result<bool> {
+///
+/// Without the means of slices and iterators: this is a yardstick, and must not be slow where this
+/// program is built without optimisation.
+fn count_messages(datagram: &[u8], sockets: &mut u64) -> io::Result<bool> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-    while !datagram.is_empty() {
-        let (length, rest) = datagram.split_first_chunk().ok_or_else(malformed)?;
-        let (kind, _) = rest.split_first_chunk().ok_or_else(malformed)?;
-        let length = u32::from_ne_bytes(*length) as usize;
-        match u16::from_ne_bytes(*kind) {
+    let end = datagram.len();
+    let mut at = 0;
+    while at < end {
+        if end - at < HEADER {
+            return Err(malformed());
+        }
+        let length = [datagram[at], datagram[at + 1], datagram[at + 2], datagram[at + 3]];
+        match u16::from_ne_bytes([datagram[at + 4], datagram[at + 5]]) {
             DONE => return Ok(false),
             ERROR => {
-                let errno = datagram.get(HEADER..HEADER + 4).ok_or_else(malformed)?;
+                let errno = datagram.get(at + HEADER..at + HEADER + 4).ok_or_else(malformed)?;
                 let errno = i32::from_ne_bytes(errno.try_into().map_err(|_| malformed())?);
                 return Err(io::Error::from_raw_os_error(errno.saturating_neg()));
             }
             _ => *sockets += 1,
         }
-        let next = length.next_multiple_of(4).max(HEADER);
-        datagram = datagram.get(next..).unwrap_or_default();
+        let length = u32::from_ne_bytes(length) as usize;
+        if length < HEADER {
+            return Err(malformed());
+        }
+        at += (length + 3) & !3;
     }
     Ok(true)
 }
@@ -115,7 +131,8 @@ mod tests {
         let refused = message(ERROR, &(-1i32).to_ne_bytes());
         let error = count_messages(&refused, &mut 0).expect_err("refused");
         assert_eq!(error.raw_os_error(), Some(1));
-        assert!(count_messages(&[0; 5], &mut 0).is_err());
+        assert!(count_messages(&[0; 15], &mut 0).is_err());
+        assert!(count_messages(&[0; 16], &mut 0).is_err());
         assert!(count_messages(&message(ERROR, &[]), &mut 0).is_err());
     }
 
