@@ -12,6 +12,7 @@ use super::play;
 use super::protocol::Command;
 use super::puppet::{Puppet, find_program};
 use super::recipe::{AddressPlan, Addresses, Recipe};
+use super::table;
 use super::wire::Wire;
 
 /// How a lab is set up.
@@ -139,6 +140,23 @@ impl Lab {
     /// /proc/sys/net, with slashes.
     pub fn set_sysctl(&self, key: &str, value: &str) -> Result<String> {
         netns::set_sysctl(&self.namespaces[0].name, key, value)
+    }
+
+    /// Runs `work` in the first namespace, on a thread of its own.
+    pub fn inside<T: Send>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send,
+    ) -> std::io::Result<T> {
+        netns::inside(&self.namespaces[0].name, work)
+    }
+
+    /// How many sockets the first namespace has in its time-wait table now.
+    pub fn time_wait(&self) -> Result<u64> {
+        let path = "/proc/thread-self/net/sockstat";
+        let sockstat = self
+            .inside(|| std::fs::read_to_string(path))
+            .map_err(LabError::io(format!("read {path}")))?;
+        Ok(table::field(&sockstat, "TCP:", "tw").unwrap_or_default())
     }
 
     /// Gives the first namespace's loopback interface the IPv6 address `ip`, if it has not got it.

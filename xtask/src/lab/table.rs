@@ -161,7 +161,7 @@ impl Table {
 }
 
 /// The number after `name` in the line that begins with `line`.
-fn field(text: &str, line: &str, name: &str) -> Option<u64> {
+pub(super) fn field(text: &str, line: &str, name: &str) -> Option<u64> {
     let line = text.lines().find(|candidate| candidate.starts_with(line))?;
     let mut words = line.split_whitespace().skip_while(|word| *word != name);
     words.nth(1)?.parse().ok()
