@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tcpmon::kernel::census::{Census, Taken};
-use tcpmon::kernel::probes::{MapSizes, Probes};
+use tcpmon::kernel::probes::{MapSizes, Probes, Scope};
 use tcpmon::model::census::KindCount;
 use xtask::lab::{Addresses, Lab, Recipe};
 
@@ -41,7 +41,8 @@ fn inside<T: Send>(lab: &Lab, work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn start(destinations: u32) -> Probes {
-    Probes::start(MapSizes { destinations, ..MapSizes::default() }).expect("probes")
+    Probes::start(MapSizes { destinations, ..MapSizes::default() }, Scope::default())
+        .expect("probes")
 }
 
 /// The groups, of all owners together.

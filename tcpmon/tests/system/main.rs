@@ -19,3 +19,4 @@ mod streams;
 mod subscribers;
 mod support;
 mod tail;
+mod time_wait;

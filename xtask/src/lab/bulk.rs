@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -57,4 +57,28 @@ pub(super) fn churn(spec: &ChurnSpec) -> io::Result<Duration> {
         drop(server);
     }
     Ok(begun.elapsed())
+}
+
+/// The server of a load whose server closes first.
+pub(super) fn close_many(listener: BorrowedFd<'_>, connections: u64) -> io::Result<()> {
+    for _ in 0..connections {
+        drop(rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?);
+    }
+    Ok(())
+}
+
+/// The client of a load whose server closes first: it goes on when the server's FIN is there.
+pub(super) fn connect_many(spec: &ChurnSpec) -> io::Result<()> {
+    let times = usize::try_from(spec.connections).map_err(io::Error::other)?;
+    let mut sources = spec.sources.iter().cycle();
+    for ip in spec.destinations.iter().cycle().take(times) {
+        let to = SocketAddr::new(*ip, spec.port);
+        let socket = sockets::tcp_socket(to)?;
+        if let Some(source) = sources.next() {
+            sockets::bind_address(socket.as_fd(), *source)?;
+        }
+        rustix::net::connect(&socket, &to)?;
+        sockets::await_end(socket.as_fd())?;
+    }
+    Ok(())
 }

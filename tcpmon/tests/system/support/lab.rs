@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use xtask::lab::{Addresses, Lab, LabArgs, Options};
+use xtask::lab::{Addresses, Expectation, Lab, LabArgs, LabError, Options, Recipe};
 
 /// The command line of the lab's program, as `xtask` has it.
 #[derive(Parser)]
@@ -19,6 +19,23 @@ pub(crate) fn program() -> PathBuf {
 pub(crate) fn open(addresses: Addresses) -> Lab {
     Lab::open(Options { addresses, program: Some(program()), narrate: None })
         .unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Carries out a recipe; `None`, and a line that says why, where this kernel cannot.
+pub(crate) fn perform(lab: &mut Lab, recipe: Recipe, connections: u64) -> Option<Expectation> {
+    told(recipe, lab.perform(recipe, Some(connections)))
+}
+
+/// What came of a recipe, as [`perform`] tells it.
+pub(crate) fn told(recipe: Recipe, done: Result<Expectation, LabError>) -> Option<Expectation> {
+    match done {
+        Ok(done) => Some(done),
+        Err(LabError::Unsupported(why)) => {
+            eprintln!("not tested: {}: {why}", recipe.name());
+            None
+        }
+        Err(why) => panic!("{}: {why}", recipe.name()),
+    }
 }
 
 /// Cargo builds no binary of another package for a test, so the lab's processes (`tcpmon-test lab

@@ -13,6 +13,7 @@ use super::PATIENCE;
 use super::daemon::Daemon;
 use super::event::{self, Event, Line};
 use super::exposition::Metrics;
+use super::lab;
 use super::program::{Lines, run};
 use super::tail::Tail;
 use super::turn::Turn;
@@ -33,6 +34,9 @@ pub(crate) struct Measured<T> {
     pub(crate) done: T,
     pub(crate) before: Metrics,
     pub(crate) after: Metrics,
+    /// At most so many sockets left the time-wait table meanwhile, of anybody: those that entered
+    /// before end when their minute is over, or with their namespace.
+    pub(crate) endings: u64,
 }
 
 impl Witness {
@@ -57,9 +61,11 @@ impl Witness {
                 continue;
             }
             let mark = lab.perform(Recipe::Refused, Some(1)).expect("a mark");
-            let namespaces: Vec<u64> = lab.namespaces().iter().map(|netns| netns.inode).collect();
+            let namespaces = lab.inodes();
+            let mut endings = 0;
             let disturbed = loop {
                 match event::parse(&lines.next().expect("the witness goes on")) {
+                    Line::Event(event) if event.old == "time_wait" => endings += 1,
                     Line::Event(event) if !namespaces.contains(&event.netns) => {
                         eprintln!("measured again, because of {event:?}");
                         break true;
@@ -75,7 +81,7 @@ impl Witness {
                 }
             };
             if !disturbed {
-                return Measured { done, before, after };
+                return Measured { done, before, after, endings };
             }
         }
         panic!("other programs made TCP connections during each of {ATTEMPTS} measurements")
@@ -88,7 +94,8 @@ fn hidden(metrics: &Metrics) -> u64 {
 }
 
 /// Carries out a recipe and reads from `tail` what it shows of it: no more and no less than must
-/// be seen. Where the kernel hid a transition from the probe, which a busy machine makes happen
+/// be seen; what leaves the time-wait table, but entered it before, is passed over. `None` where
+/// this kernel cannot do what the recipe is about. Where the kernel hid a transition from the probe, which a busy machine makes happen
 /// once in a hundred thousand, all is done again.
 pub(crate) fn watch(
     daemon: &Daemon,
@@ -96,28 +103,30 @@ pub(crate) fn watch(
     lab: &mut Lab,
     recipe: Recipe,
     connections: u64,
-) -> (Expectation, Vec<Event>) {
+) -> Option<(Expectation, Vec<Event>)> {
     for _ in 0..ATTEMPTS {
         let hidden = daemon.hidden();
-        let done = lab.perform(recipe, Some(connections));
-        let done = done.unwrap_or_else(|why| panic!("{}: {why}", recipe.name()));
-        let mut seen = Vec::new();
+        let done = lab::perform(lab, recipe, connections)?;
+        let wanted = done.shown_transitions();
+        let mut seen: Vec<Event> = Vec::new();
         let begun = Instant::now();
-        while (seen.len() as u64) < done.transitions() {
-            match tail.lines.next_within(SILENCE) {
-                Some(line) => seen.push(event::event(&line)),
+        while (seen.len() as u64) < wanted {
+            match tail.lines.next_within(SILENCE).as_deref().map(event::event) {
+                Some(event)
+                    if event.old == "time_wait"
+                        && seen.iter().all(|other| other.cookie != event.cookie) => {}
+                Some(event) => seen.push(event),
                 None if daemon.hidden() > hidden => break,
                 None => assert!(
                     begun.elapsed() < PATIENCE,
-                    "{}: only {} of {} events came: {seen:#?}",
+                    "{}: only {} of {wanted} events came: {seen:#?}",
                     recipe.name(),
                     seen.len(),
-                    done.transitions()
                 ),
             }
         }
-        if seen.len() as u64 == done.transitions() {
-            return (done, seen);
+        if seen.len() as u64 == wanted {
+            return Some((done, seen));
         }
         eprintln!("{} again, because the kernel hid a transition from the probe", recipe.name());
     }

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod books;
 pub(crate) mod daemon;
 pub(crate) mod event;
 pub(crate) mod expected;
