@@ -67,20 +67,75 @@ pub struct CensusSlots {
     pub slots: [u64; CENSUS_SLOTS],
 }
 
-/// What the daemon tells the iterator, and the iterator the daemon.
+/// Sockets that the iterator looks up at a time.
+pub const CENSUS_BATCH: usize = 16;
+
+/// A socket that is yet to be looked up and counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CensusPending {
+    /// As in [`CensusKey`], by words.
+    pub saddr: [u64; 2],
+    /// The same.
+    pub daddr: [u64; 2],
+    /// The socket's cookie; 0 where nothing can be known of it.
+    pub cookie: u64,
+    /// Local port, host order.
+    pub sport: u16,
+    /// Remote port, host order.
+    pub dport: u16,
+    /// [`crate::Family`] as a number.
+    pub family: u8,
+    /// Bits of [`kind`], as far as the socket itself tells.
+    pub kind: u8,
+    /// Zero.
+    pub reserved: [u8; 18],
+}
+
+/// One census: the daemon sets how it begins ([`Self::begin`]), the iterator how it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct CensusControl {
-    /// Number of this census, never 0; set by the daemon.
+    /// Number of this census, never 0.
     pub generation: u32,
-    /// Cells in use; set to 0 by the daemon.
+    /// Cells in use.
     pub cells: u32,
-    /// All sockets, by family and kind; cleared by the daemon.
+    /// All sockets, by family and kind.
     pub sockets: [[u64; KINDS]; 2],
-    /// Those of them that found no cell; cleared by the daemon.
+    /// Those of them that found no cell.
     pub unplaced: [[u64; KINDS]; 2],
-    /// One bit for each local port on which a socket listens; cleared by the daemon.
+    /// One bit for each local port on which a socket listens.
     pub listening: [u64; 1024],
+    /// The iterator's own: sockets that wait to be counted.
+    pub pending: [CensusPending; CENSUS_BATCH],
+    /// How many wait.
+    pub waiting: u64,
+}
+
+impl CensusControl {
+    /// How a census of that number begins.
+    #[must_use]
+    pub const fn begin(generation: u32) -> Self {
+        const NOTHING: CensusPending = CensusPending {
+            saddr: [0; 2],
+            daddr: [0; 2],
+            cookie: 0,
+            sport: 0,
+            dport: 0,
+            family: 0,
+            kind: 0,
+            reserved: [0; 18],
+        };
+        Self {
+            generation,
+            cells: 0,
+            sockets: [[0; KINDS]; 2],
+            unplaced: [[0; KINDS]; 2],
+            listening: [0; 1024],
+            pending: [NOTHING; CENSUS_BATCH],
+            waiting: 0,
+        }
+    }
 }
 
 const _: () = {
@@ -93,13 +148,14 @@ const _: () = {
     assert!(size_of::<CensusCell>() == 80);
     assert!(core::mem::offset_of!(CensusCell, sockets) == 72);
     assert!(size_of::<CensusSlots>() == 64);
-    assert!(size_of::<CensusControl>() == 8 + 4 * KINDS * 8 + 8192);
+    assert!(size_of::<CensusPending>() == 64);
+    assert!(size_of::<CensusControl>() == 8 + 4 * KINDS * 8 + 8192 + 64 * CENSUS_BATCH + 8);
     assert!(core::mem::offset_of!(CensusControl, listening) == 8 + 4 * KINDS * 8);
 };
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{CensusCell, CensusControl, CensusKey, CensusSlots};
+    use super::{CensusCell, CensusControl, CensusKey, CensusPending, CensusSlots};
 
     macro_rules! pod {
         ($($record:ty),*) => { $(
@@ -108,5 +164,5 @@ mod pod {
             unsafe impl aya::Pod for $record {}
         )* };
     }
-    pod!(CensusKey, CensusCell, CensusSlots, CensusControl);
+    pod!(CensusKey, CensusCell, CensusSlots, CensusPending, CensusControl);
 }

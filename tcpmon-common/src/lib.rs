@@ -14,7 +14,8 @@ mod state;
 mod time_wait;
 
 pub use census::{
-    CENSUS_SLOTS, CensusCell, CensusControl, CensusKey, CensusSlots, KINDS, MAX_CELLS, kind,
+    CENSUS_BATCH, CENSUS_SLOTS, CensusCell, CensusControl, CensusKey, CensusPending, CensusSlots,
+    KINDS, MAX_CELLS, kind,
 };
 pub use maps::{
     ACTIVITY, Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations,

@@ -13,8 +13,13 @@ use crate::{
 };
 use core::{ffi::c_void, mem::transmute};
 use tcpmon_common::{
-    CENSUS_SLOTS, CensusCell, CensusControl, CensusKey, KINDS, MAX_CELLS, TcpState, flags, kind,
+    CENSUS_BATCH, CENSUS_SLOTS, CensusCell, CensusControl, CensusKey, CensusPending, KINDS,
+    MAX_CELLS, TcpState, flags, kind,
 };
+
+const TIME_WAIT: u8 = TcpState::TimeWait.number();
+const LISTEN: u8 = TcpState::Listen.number();
+const NEW_SYN_RECV: u8 = TcpState::NewSynRecv.number();
 
 /// Number of values of the index less one, a power of two less one; set by the daemon with the
 /// index's size.
@@ -33,42 +38,117 @@ const _: () = assert!(core::mem::offset_of!(TcpContext, sk_common) == 8);
 /// A [`CensusKey`], to compare and to hash.
 type Words = [u64; size_of::<CensusKey>() / 8];
 
-/// Counts one socket.
+/// Takes note of one socket.
 #[unsafe(link_section = "iter/tcp")]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn tcpmon_census(ctx: *const TcpContext) -> i32 {
     // SAFETY: the kernel gives an iterator's program its context.
     let skc = unsafe { (&raw const (*ctx).sk_common).read_volatile() };
-    if skc.is_null() {
-        return 0;
-    }
-    // SAFETY: a `struct sock_common *`.
-    let Some(sock) = (unsafe { SockCommon::new(skc) }) else { return 0 };
     let Some(control) = CENSUS.get_ptr_mut(0) else { return 0 };
-    // SAFETY: nobody else writes to it while a census runs.
-    unsafe { count(&mut *control, sock) };
+    // SAFETY: nobody else reads or writes it while a census runs.
+    let control = unsafe { &mut *control };
+    // After the last socket the program is run once more, without one
+    // (`bpf_iter_tcp_seq_stop()`, net/ipv4/tcp_ipv4.c).
+    let mut waiting = control.waiting;
+    if !skc.is_null() {
+        // SAFETY: a `struct sock_common *`.
+        let Some(sock) = (unsafe { SockCommon::new(skc) }) else { return 0 };
+        note(control, waiting, sock);
+        waiting += 1;
+        if waiting < CENSUS_BATCH as u64 {
+            control.waiting = waiting;
+            return 0;
+        }
+    }
+    control.waiting = 0;
+    count_all(control, waiting);
     0
 }
 
+/// Sets down what the socket itself tells.
 #[inline(always)]
-fn count(control: &mut CensusControl, sock: SockCommon) {
-    let (kind, service) = describe(control, sock);
-    let place = inside::<{ 2 * KINDS }>(sock.family as usize * KINDS + kind as usize);
+fn note(control: &mut CensusControl, waiting: u64, sock: SockCommon) {
+    let place = inside::<CENSUS_BATCH>(waiting as usize);
+    // SAFETY: the index is inside.
+    let pending = unsafe { &mut *control.pending.as_mut_ptr().add(place) };
+    pending.sport = sock.local_port();
+    pending.dport = sock.remote_port();
+    pending.family = sock.family as u8;
+    (pending.saddr, pending.daddr) = sock.addresses();
+    // Of a request nothing is known but to its listener: none is given a cookie for it, or a flood
+    // of SYNs would get as many.
+    pending.cookie = if sock.state == NEW_SYN_RECV { 0 } else { sock.cookie() };
+    pending.kind = if sock.state == TIME_WAIT {
+        (sock.substate() & kind::STATE) | kind::TIME_WAIT_TABLE
+    } else {
+        sock.state & kind::STATE
+    };
+    if sock.state == LISTEN {
+        let (word, bit) = listening(control, pending.sport);
+        *word |= bit;
+    }
+}
+
+/// Counts the sockets that were noted.
+///
+/// The table of sockets is too large for the processor's caches, and connections lie in it in
+/// quite another order than the iterator shows them in. So memory is asked for all of them before
+/// the first is looked at.
+#[inline(always)]
+fn count_all(control: &mut CensusControl, waiting: u64) {
+    let mut at = 0;
+    while at < CENSUS_BATCH {
+        sockets::touch(control.pending[at].cookie);
+        at += 1;
+    }
+    at = 0;
+    while at < CENSUS_BATCH {
+        if let Some(kept) = sockets::find(control.pending[at].cookie) {
+            // SAFETY: a pointer to a map's value; from the first member that is used to the last.
+            unsafe {
+                let _fetched = (&raw const (*kept).owner.cgroup_id).read_volatile();
+                let _fetched = (&raw const (*kept).flags).read_volatile();
+            }
+        }
+        at += 1;
+    }
+    at = 0;
+    while at < CENSUS_BATCH && (at as u64) < waiting {
+        let pending = control.pending[at];
+        count(control, &pending);
+        at += 1;
+    }
+}
+
+#[inline(always)]
+fn count(control: &mut CensusControl, pending: &CensusPending) {
+    let (role, service) = owner(pending.cookie);
+    let passive = if matches!(pending.kind, LISTEN | NEW_SYN_RECV) {
+        true
+    } else if role & (flags::ACTIVE | flags::PASSIVE) == 0 {
+        // Listeners are shown before all others (`listening_get_first()`, net/ipv4/tcp_ipv4.c), so
+        // a port on which one listens is known by the time its connections come.
+        let (word, bit) = listening(control, pending.sport);
+        *word & bit != 0
+    } else {
+        role & flags::PASSIVE != 0
+    };
+    let (kind, dport) =
+        if passive { (pending.kind | kind::PASSIVE, 0) } else { (pending.kind, pending.dport) };
+    let place = inside::<{ 2 * KINDS }>(pending.family as usize * KINDS + kind as usize);
     // SAFETY: the index is inside.
     unsafe { *control.sockets.as_mut_ptr().cast::<u64>().add(place) += 1 };
-    let dport = if kind & kind::PASSIVE == 0 { sock.remote_port() } else { 0 };
-    let (saddr, daddr) = sock.addresses();
     let [low, high] = dport.to_ne_bytes();
     let key = [
-        saddr[0],
-        saddr[1],
-        daddr[0],
-        daddr[1],
+        pending.saddr[0],
+        pending.saddr[1],
+        pending.daddr[0],
+        pending.daddr[1],
         service[0],
         service[1],
         service[2],
         service[3],
-        u64::from_ne_bytes([low, high, sock.family as u8, kind, 0, 0, 0, 0]),
+        u64::from_ne_bytes([low, high, pending.family, kind, 0, 0, 0, 0]),
     ];
     if !add(control, &key) {
         // SAFETY: the index is inside.
@@ -76,53 +156,42 @@ fn count(control: &mut CensusControl, sock: SockCommon) {
     }
 }
 
-/// The bits of [`kind`], and the owner as a `ServiceKey`'s words.
+/// What the table of sockets says: the [`flags`], and the owner as a `ServiceKey`'s words.
 #[inline(always)]
-fn describe(control: &mut CensusControl, sock: SockCommon) -> (u8, [u64; 4]) {
+fn owner(cookie: u64) -> (u8, [u64; 4]) {
     const NOBODY: [u64; 4] = [0; 4];
-    if sock.state == TcpState::NewSynRecv.number() {
-        // Whose it is, only its listener knows.
-        return (sock.state | kind::PASSIVE, NOBODY);
+    // That is also what marks a free place of the table.
+    if cookie == 0 {
+        return (0, NOBODY);
     }
-    let kind = if sock.state == TcpState::TimeWait.number() {
-        (sock.substate() & kind::STATE) | kind::TIME_WAIT_TABLE
-    } else {
-        sock.state & kind::STATE
-    };
-    let (mut role, mut service) = (0, NOBODY);
-    if let Some(kept) = sockets::find(sock.cookie()) {
-        // SAFETY: a pointer to a map's value; a name stands at a multiple of eight bytes, which is
-        // asserted where the record is declared.
-        unsafe {
-            role = (&raw const (*kept).flags).read();
-            if role & flags::OWNER_KNOWN != 0 {
-                let owner = &raw const (*kept).owner;
-                let comm = (&raw const (*owner).comm).cast::<u64>();
-                service = [
-                    (&raw const (*owner).cgroup_id).read(),
-                    comm.read(),
-                    comm.add(1).read(),
-                    transmute::<[u32; 2], u64>([(&raw const (*owner).cgroup_v1).read(), 1]),
-                ];
-            }
+    let Some(kept) = sockets::find(cookie) else { return (0, NOBODY) };
+    // SAFETY: a pointer to a map's value; a name stands at a multiple of eight bytes, which is
+    // asserted where the record is declared.
+    unsafe {
+        let role = (&raw const (*kept).flags).read();
+        if role & flags::OWNER_KNOWN == 0 {
+            return (role, NOBODY);
         }
+        let owner = &raw const (*kept).owner;
+        let comm = (&raw const (*owner).comm).cast::<u64>();
+        let version1 = (&raw const (*owner).cgroup_v1).read();
+        let service = [
+            (&raw const (*owner).cgroup_id).read(),
+            comm.read(),
+            comm.add(1).read(),
+            transmute::<[u32; 2], u64>([version1, 1]),
+        ];
+        (role, service)
     }
-    // Listeners are shown before all others (`listening_get_first()`, net/ipv4/tcp_ipv4.c), so a
-    // port on which one listens is known by the time its connections come.
-    let port = sock.local_port();
+}
+
+/// The word and the bit in it that tell whether a socket listens on a port.
+#[inline(always)]
+fn listening(control: &mut CensusControl, port: u16) -> (&mut u64, u64) {
+    let place = inside::<1024>((port / 64) as usize);
     // SAFETY: the index is inside.
-    let listening =
-        unsafe { &mut *control.listening.as_mut_ptr().add(inside::<1024>((port / 64) as usize)) };
-    let bit = 1u64 << (port % 64);
-    let passive = if sock.state == TcpState::Listen.number() {
-        *listening |= bit;
-        true
-    } else if role & (flags::ACTIVE | flags::PASSIVE) == 0 {
-        *listening & bit != 0
-    } else {
-        role & flags::PASSIVE != 0
-    };
-    (if passive { kind | kind::PASSIVE } else { kind }, service)
+    let word = unsafe { &mut *control.listening.as_mut_ptr().add(place) };
+    (word, 1 << (port % 64))
 }
 
 /// Counts a socket in the cell of its key; false where there is no room for another.

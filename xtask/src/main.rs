@@ -33,6 +33,8 @@ enum Task {
     Bench(bench::Args),
     #[command(hide = true)]
     Announce(run::AnnounceArgs),
+    #[command(hide = true, name = bench::look::COUNT_TASK)]
+    CountSockets,
 }
 
 #[derive(clap::Args)]
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Task::Lab(args) => lab::run(&args),
         Task::Bench(args) => bench::main(&args),
         Task::Announce(args) => run::announce(&args),
+        Task::CountSockets => bench::diag::print_count(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

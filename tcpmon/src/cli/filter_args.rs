@@ -50,7 +50,8 @@ pub struct FilterArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = values::service)]
     pub service: Vec<String>,
 
-    /// Show sockets in these network namespaces: host, a name under /run/netns, or an inode
+    /// Show sockets in these network namespaces: host, a name under /run/netns, a container's
+    /// short id or name, or an inode number
     #[arg(long, value_name = "NETNS", value_delimiter = ',', value_parser = values::netns)]
     pub netns: Vec<String>,
 

@@ -32,7 +32,7 @@ impl Names {
         let containers = ContainerNames::new();
         Self {
             cgroups: Mutex::default(),
-            netns: Mutex::new(NetnsNames::new()),
+            netns: Mutex::new(NetnsNames::new(Arc::clone(&containers))),
             containers,
             counted_services: Mutex::default(),
             counted_netns: Mutex::default(),

@@ -1,13 +1,12 @@
 //! Taking a census: all TCP sockets of a network namespace, counted in the kernel.
 
-use super::{iterator::Iterator, mapped::Mapped};
+use super::{iterator::BpfIterator, mapped::Mapped};
 use crate::model::census::{KindCount, SocketGroup, UnknownKind, kinds};
 use aya::maps::{Array, MapData};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     io,
     os::fd::BorrowedFd,
-    ptr,
     time::{Duration, Instant},
 };
 use tcpmon_common::{CensusCell, CensusControl};
@@ -52,7 +51,7 @@ impl Taken {
 /// Counts sockets, one namespace at a time.
 #[derive(Debug)]
 pub struct Census {
-    iterator: Iterator,
+    iterator: BpfIterator,
     control: Mapped<CensusControl>,
     cells: Mapped<CensusCell>,
 }
@@ -65,7 +64,7 @@ impl Census {
         cells: &Array<MapData, CensusCell>,
     ) -> io::Result<Self> {
         Ok(Self {
-            iterator: Iterator::new(program)?,
+            iterator: BpfIterator::new(program)?,
             control: Mapped::new(control)?,
             cells: Mapped::new(cells)?,
         })
@@ -88,16 +87,11 @@ impl Census {
 
     /// Begins a census: what the cells have is of the one before, and void.
     fn clear(&mut self) -> Result<(), CensusError> {
-        let control = self.control.place(0).ok_or(CensusError::Maps)?.as_ptr();
-        // SAFETY: the place is inside, and the iterator does not run: nobody else reads or writes.
-        let generation = unsafe { (&raw const (*control).generation).read_volatile() };
-        // SAFETY: as above; zeroes are a value.
-        unsafe { ptr::write_bytes(control, 0, 1) };
+        let before = self.control.get(0).ok_or(CensusError::Maps)?;
         // At one census a second it begins anew after 136 years; 0 is for places never used.
-        let next = generation.wrapping_add(1).max(1);
-        // SAFETY: as above.
-        unsafe { (&raw mut (*control).generation).write_volatile(next) };
-        Ok(())
+        let generation = before.generation.wrapping_add(1).max(1);
+        let begun = self.control.set(0, CensusControl::begin(generation));
+        if begun { Ok(()) } else { Err(CensusError::Maps) }
     }
 
     /// What the iterator has left.

@@ -13,11 +13,11 @@ const BPF_TRACE_ITER: u32 = 28;
 
 /// A loaded iterator, ready to be run any number of times.
 #[derive(Debug)]
-pub(super) struct Iterator {
+pub(super) struct BpfIterator {
     link: OwnedFd,
 }
 
-impl Iterator {
+impl BpfIterator {
     /// Of a loaded program of type `iter/...`.
     pub(super) fn new(program: BorrowedFd<'_>) -> io::Result<Self> {
         /// The head of `bpf_attr.link_create`; the kernel takes what is not given for 0.
@@ -38,8 +38,7 @@ impl Iterator {
     }
 
     /// Runs it over everything there is now. An iterator over sockets goes over those of the
-    /// calling thread's network namespace (`bpf_iter_init_seq_net()` in net/core/...: the one of
-    /// the task that opens it).
+    /// calling thread's network namespace (`bpf_iter_init_seq_net()` in fs/proc/proc_net.c).
     pub(super) fn run(&self) -> io::Result<()> {
         /// `bpf_attr.iter_create`.
         #[repr(C)]

@@ -37,19 +37,19 @@ impl<T: Pod> Mapped<T> {
 
     /// The value at `index` now; `None` behind the end.
     pub(super) fn get(&self, index: u32) -> Option<T> {
-        (index < self.len).then(|| {
-            // SAFETY: the index is inside, and any bytes are a value.
-            unsafe { self.start.add(index as usize).read_volatile() }
-        })
+        // SAFETY: inside, and any bytes are a value.
+        self.place(index).map(|place| unsafe { place.read_volatile() })
     }
 
-    /// Where the value at `index` is, to be read and written by volatile operations only; `None`
-    /// behind the end.
-    pub(super) fn place(&mut self, index: u32) -> Option<NonNull<T>> {
-        (index < self.len).then(|| {
-            // SAFETY: the index is inside.
-            unsafe { self.start.add(index as usize) }
-        })
+    /// Sets the value at `index`; false behind the end.
+    pub(super) fn set(&mut self, index: u32, value: T) -> bool {
+        // SAFETY: inside, and mapped for writing.
+        self.place(index).map(|place| unsafe { place.write_volatile(value) }).is_some()
+    }
+
+    fn place(&self, index: u32) -> Option<NonNull<T>> {
+        // SAFETY: the index is inside.
+        (index < self.len).then(|| unsafe { self.start.add(index as usize) })
     }
 }
 

@@ -1,5 +1,9 @@
 //! Names of network namespaces: what people call them, from the inode numbers that the probes
 //! tell.
+//!
+//! Names under /run/netns are read here, whenever a number is not known, since that takes some
+//! microseconds. Containers take a look at every process, which [`super::namespaces`] does on a
+//! thread of its own; here its last word is taken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -8,6 +12,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use super::namespaces::ContainerNames;
 
 /// The name of the namespace that the host runs in.
 pub const HOST: &str = "host";
@@ -22,7 +28,8 @@ const NAMELESS: usize = 4_096;
 /// Knows the network namespaces of this machine by name.
 ///
 /// `host` is the namespace of process 1, or our own where that cannot be read; others have the
-/// name that ip-netns(8) gave them, under /run/netns, or else their inode number.
+/// name that ip-netns(8) gave them, under /run/netns, else that of the container they belong to,
+/// else their inode number.
 ///
 /// Every method is given the present time, so that a caller with many events asks the clock once.
 #[derive(Debug)]
@@ -31,20 +38,24 @@ pub struct NetnsNames {
     folders: Vec<PathBuf>,
     names: HashMap<u32, Arc<str>>,
     inodes: HashMap<Arc<str>, u32>,
-    /// The decimal names of namespaces that have no other.
+    containers: Arc<ContainerNames>,
+    /// What namespaces without a name under /run/netns are called until the next refresh: their
+    /// container, or their number.
     nameless: HashMap<u32, Arc<str>>,
     refreshed: Option<Instant>,
 }
 
 impl NetnsNames {
-    /// The names of this machine's namespaces; they are read when first asked for.
+    /// The names of this machine's namespaces; they are read when first asked for. Containers are
+    /// what `containers` has been told.
     #[must_use]
-    pub fn new() -> Self {
-        Self::with_folders("/proc".into(), folders())
+    pub fn new(containers: Arc<ContainerNames>) -> Self {
+        Self::with_folders("/proc".into(), folders(), containers)
     }
 
-    fn with_folders(proc: PathBuf, folders: Vec<PathBuf>) -> Self {
+    fn with_folders(proc: PathBuf, folders: Vec<PathBuf>, containers: Arc<ContainerNames>) -> Self {
         Self {
+            containers,
             proc,
             folders,
             names: HashMap::new(),
@@ -55,7 +66,8 @@ impl NetnsNames {
     }
 
     /// The name of the namespace with that inode number; at most a second old, and never older
-    /// than the namespace itself.
+    /// than the namespace itself. A container's name comes with the next pass over processes; a
+    /// name that others have already is never given to a container.
     pub fn name(&mut self, inode: u32, now: Instant) -> Arc<str> {
         self.refresh(now);
         let known = |names: &Self| {
@@ -65,13 +77,15 @@ impl NetnsNames {
         if let Some(name) = known(self) {
             return name;
         }
-        let name: Arc<str> = itoa::Buffer::new().format(inode).into();
         if self.nameless.len() == NAMELESS {
-            return name;
+            return itoa::Buffer::new().format(inode).into();
         }
         // It may have been made since: a number now and a name later would be two series.
         self.read();
         known(self).unwrap_or_else(|| {
+            let container =
+                self.containers.name(inode).filter(|name| !self.inodes.contains_key(name));
+            let name = container.unwrap_or_else(|| itoa::Buffer::new().format(inode).into());
             self.nameless.insert(inode, Arc::clone(&name));
             name
         })
@@ -87,7 +101,8 @@ impl NetnsNames {
     /// stands for itself.
     pub fn inode(&mut self, name: &str, now: Instant) -> Option<u32> {
         self.refresh(now);
-        self.inodes.get(name).copied().or_else(|| name.parse().ok())
+        let named = self.inodes.get(name).copied();
+        named.or_else(|| self.containers.inode(name)).or_else(|| name.parse().ok())
     }
 
     /// The names and inode numbers of the namespaces that have a name, by name.
@@ -130,12 +145,6 @@ impl NetnsNames {
         }
         self.inodes.insert(Arc::clone(&name), inode);
         self.names.entry(inode).or_insert(name);
-    }
-}
-
-impl Default for NetnsNames {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -186,114 +195,5 @@ pub(super) fn namespaces(folder: &Path, device: u64) -> BTreeMap<String, u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    /// A made-up machine, whose namespaces are other kinds of namespaces of this process: an
-    /// ordinary user has no second network namespace at hand.
-    struct Machine {
-        folder: tempfile::TempDir,
-        now: Instant,
-    }
-
-    impl Machine {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().expect("folder");
-            for name in ["proc/self/ns", "proc/1/ns", "run/netns"] {
-                fs::create_dir_all(folder.path().join(name)).expect(name);
-            }
-            let machine = Self { folder, now: Instant::now() };
-            machine.link("proc/self/ns/net", "net");
-            machine
-        }
-
-        fn link(&self, path: &str, kind: &str) -> u32 {
-            let target = Path::new("/proc/self/ns").join(kind);
-            symlink(&target, self.folder.path().join(path)).expect(path);
-            namespace(&target).expect(kind).1
-        }
-
-        fn remove(&self, path: &str) {
-            fs::remove_file(self.folder.path().join(path)).expect(path);
-        }
-
-        fn names(&self) -> NetnsNames {
-            let path = |name: &str| self.folder.path().join(name);
-            NetnsNames::with_folders(path("proc"), vec![path("run/netns"), path("var/run/netns")])
-        }
-
-        fn later(&mut self, seconds: u64) -> Instant {
-            self.now += Duration::from_secs(seconds);
-            self.now
-        }
-    }
-
-    #[test]
-    fn host_named_and_nameless() {
-        let machine = Machine::new();
-        let host = machine.link("proc/1/ns/net", "mnt");
-        let blue = machine.link("run/netns/blue", "uts");
-        machine.link("run/netns/alias-of-host", "mnt");
-        let masked = machine.link("run/netns/host", "ipc");
-        fs::write(machine.folder.path().join("run/netns/stale"), "").expect("stale");
-        let mut names = machine.names();
-        let now = machine.now;
-        assert_eq!(&*names.name(host, now), "host");
-        assert_eq!(&*names.name(blue, now), "blue");
-        assert_eq!(&*names.name(masked, now), masked.to_string());
-        assert_eq!(&*names.name(7, now), "7");
-        assert_eq!(names.inode("host", now), Some(host));
-        assert_eq!(names.inode("alias-of-host", now), Some(host));
-        assert_eq!(names.inode("blue", now), Some(blue));
-        assert_eq!(names.inode("7", now), Some(7));
-        assert_eq!(names.inode("stale", now), None);
-        assert!(names.is_named(blue, "blue", now) && names.is_named(7, "7", now));
-        assert!(names.is_named(host, &host.to_string(), now));
-        assert!(!names.is_named(blue, "host", now));
-        let known = names.named(now);
-        assert_eq!(
-            known.keys().map(|it| &**it).collect::<Vec<_>>(),
-            ["alias-of-host", "blue", "host"]
-        );
-    }
-
-    #[test]
-    fn where_process_1_is_hidden_our_own_namespace_is_the_host_s() {
-        let machine = Machine::new();
-        let own = namespace(Path::new("/proc/self/ns/net")).expect("net").1;
-        assert_eq!(&*machine.names().name(own, machine.now), "host");
-    }
-
-    #[test]
-    fn names_come_and_go_within_a_second() {
-        let mut machine = Machine::new();
-        machine.link("proc/1/ns/net", "mnt");
-        let mut names = machine.names();
-        let uts = machine.link("run/netns/blue", "uts");
-        assert_eq!(&*names.name(uts, machine.now), "blue");
-        machine.remove("run/netns/blue");
-        machine.link("run/netns/green", "uts");
-        assert_eq!(&*names.name(uts, machine.now), "blue", "read again at once");
-        assert_eq!(&*names.name(uts, machine.later(1)), "green");
-        assert_eq!(names.inode("blue", machine.now), None);
-    }
-
-    #[test]
-    fn a_namespace_made_since_is_known_by_its_name_at_once() {
-        let machine = Machine::new();
-        machine.link("proc/1/ns/net", "mnt");
-        let mut names = machine.names();
-        assert_eq!(&*names.name(7, machine.now), "7");
-        let uts = machine.link("run/netns/blue", "uts");
-        assert_eq!(&*names.name(uts, machine.now), "blue");
-    }
-
-    #[test]
-    fn this_process_is_in_a_namespace() {
-        let own = namespace(Path::new("/proc/self/ns/net")).expect("net").1;
-        let mut names = NetnsNames::new();
-        let name = names.name(own, Instant::now());
-        assert_eq!(names.inode(&name, Instant::now()), Some(own));
-    }
-}
+#[path = "netns_tests.rs"]
+mod tests;

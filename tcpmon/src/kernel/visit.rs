@@ -197,9 +197,9 @@ pub fn cookie_of_this_thread() -> Result<u64, Errno> {
         None,
     )?;
     let mut cookie = 0_u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, and the kernel writes at most `len` bytes to `cookie` and
-    // the number of them to `len`; both live until the call returns.
+    let mut len: libc::socklen_t = 8;
+    // SAFETY: the descriptor is open, and the kernel writes at most `len` bytes, which is the size
+    // of `cookie`, to it, and the number of them to `len`; both live until the call returns.
     let done = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

@@ -5,6 +5,7 @@
 //! streams are filtered by the lab's namespaces, and counters, which know no namespace, are
 //! compared by [`support::measure`] only.
 
+mod census;
 mod counters;
 mod ending;
 mod exhaustion;

@@ -5,14 +5,16 @@
 //! same round: a machine's pace wanders more from minute to minute than tcpmon costs. Speed is
 //! told here and asserted nowhere.
 //!
-//! Load A, in the lab's namespace: connections opened and closed as fast as it goes. A second
-//! load will look at many time-wait sockets ([`Part`] and [`load`] are where it goes).
+//! Load A, in the lab's namespace: connections opened and closed as fast as it goes. Load B: a
+//! look at many time-wait sockets ([`look`]).
 
 pub mod churn;
 pub mod detail;
+pub mod diag;
 pub mod goals;
 pub mod idle;
 mod load;
+pub mod look;
 mod machine;
 mod metrics;
 pub mod proc;
@@ -53,6 +55,9 @@ pub struct Args {
     /// Connections of a load, ten events each [default: 150000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     connections: Option<u64>,
+    /// Time-wait sockets that the part `look` looks at [default: 200000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=5_000_000))]
+    sockets: Option<u64>,
     /// See whether all works: one round of 5000 connections, and a short look at the rest
     #[arg(long)]
     quick: bool,
@@ -91,6 +96,8 @@ pub enum Part {
     Idle,
     /// From the first event after silence to its line
     Latency,
+    /// Load B, one look at many time-wait sockets
+    Look,
 }
 
 /// How much is done.
@@ -98,6 +105,7 @@ pub enum Part {
 struct Extent {
     rounds: usize,
     connections: u64,
+    sockets: u64,
     idle: Duration,
     latencies: usize,
 }
@@ -105,13 +113,26 @@ struct Extent {
 impl Extent {
     fn of(args: &Args) -> Self {
         let usual = if args.quick {
-            Self { rounds: 1, connections: 5_000, idle: Duration::from_secs(3), latencies: 5 }
+            Self {
+                rounds: 1,
+                connections: 5_000,
+                sockets: 5_000,
+                idle: Duration::from_secs(3),
+                latencies: 5,
+            }
         } else {
-            Self { rounds: 5, connections: 150_000, idle: Duration::from_secs(20), latencies: 20 }
+            Self {
+                rounds: 5,
+                connections: 150_000,
+                sockets: 200_000,
+                idle: Duration::from_secs(20),
+                latencies: 20,
+            }
         };
         Self {
             rounds: args.rounds.map_or(usual.rounds, usize::from),
             connections: args.connections.unwrap_or(usual.connections),
+            sockets: args.sockets.unwrap_or(usual.sockets),
             ..usual
         }
     }
@@ -189,6 +210,9 @@ fn measure(args: &Args, binary: PathBuf) -> Result<Report> {
     subjects.retain(|subject| !unfit.has(*subject));
     // Their namespaces' last time-wait sockets go now, not while nothing is to happen.
     drop(loads);
+    if wants(Part::Look) {
+        report.look = Some(look::measure(&kit, extent.sockets, extent.rounds)?);
+    }
     if wants(Part::Idle) {
         eprintln!("xtask: nothing happens for {} s", extent.idle.as_secs());
         let mut tell = |subject, error: &anyhow::Error| unfit.tell(subject, error);

@@ -208,6 +208,14 @@ impl Lab {
         netns::set_sysctl(&self.namespaces[0].name, key, value)
     }
 
+    /// Runs `work` in the first namespace, on a thread of its own.
+    pub fn inside<T: Send>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send,
+    ) -> std::io::Result<T> {
+        netns::inside(&self.namespaces[0].name, work)
+    }
+
     /// One line to whoever listens.
     pub(super) fn tell(&self, line: &str) {
         if let Some(narrate) = self.options.narrate {

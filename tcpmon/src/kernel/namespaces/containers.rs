@@ -56,13 +56,13 @@ impl ContainerNames {
     }
 
     /// Whether somebody asked for a namespace that no pass knew.
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(in crate::kernel) fn is_wanted(&self) -> bool {
         self.state().wanted
     }
 
     /// Takes over what a pass found. `forget`: namespaces that it did not find may be asked for
     /// again; if they always might, one that nothing leads to would make every second a pass.
-    pub(super) fn publish(
+    pub(in crate::kernel) fn publish(
         &self,
         names: impl Iterator<Item = (u32, Option<Arc<str>>)>,
         forget: bool,

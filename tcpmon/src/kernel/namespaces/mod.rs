@@ -9,14 +9,16 @@
 //! and so keeps nothing alive.
 
 mod containers;
+mod known;
 mod search;
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use containers::ContainerNames;
+use known::Known;
+pub use known::{Namespace, Place};
 use search::{Places, Round, Ways};
 
 use super::{netns, proc_cgroup};
@@ -25,10 +27,13 @@ use super::{netns, proc_cgroup};
 const PASS_EVERY: Duration = Duration::from_secs(10);
 /// How often to look at most.
 const PASS_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// How long to wait for each process that the last pass looked at, at least. Looking takes 5 to
+/// 10 us a process, so that no pass that was asked for makes it more than 1 % of a core.
+const WAIT_PER_PROCESS: Duration = Duration::from_millis(1);
 /// How many processes one pass looks at. Where there are more, a round takes several passes.
 pub const PROCESSES_PER_PASS: usize = 4_096;
-/// By how many processes a namespace is known, and how many are asked for their container.
-const PROCESS_WAYS: usize = 4;
+/// How many processes of a namespace are asked for their container.
+const ASKED_FOR_CONTAINER: usize = 4;
 /// How many rounds in a row must miss a namespace: one could have been between a process that
 /// the round did not know yet and one that had just ended.
 const ROUNDS_MISSED: u8 = 2;
@@ -40,36 +45,6 @@ pub enum Scope {
     All,
     /// Only the one that this process is in, which takes no privileges.
     Own,
-}
-
-/// Where a namespace was found; the first of these that holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// It is that of process 1, or our own where that cannot be read.
-    Host,
-    /// It has a name under /run/netns.
-    Named,
-    /// It is mounted somewhere else.
-    Mounted,
-    /// A process is in it.
-    Process,
-}
-
-/// A network namespace that can be reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespace {
-    /// Inode number: unique among those that live, given anew afterwards.
-    pub inode: u32,
-    /// Paths that lead to it, to be opened and checked; the most lasting first.
-    pub ways: Vec<PathBuf>,
-    /// A process in it, if there is one: of a container where it is one's.
-    pub pid: Option<u32>,
-    /// Where it was found.
-    pub place: Place,
-    /// Name or short id of the container that it belongs to. Looked for only where there is no
-    /// name under /run/netns. No two have the same: where a container made itself a second
-    /// namespace, the first has it.
-    pub container: Option<Arc<str>>,
 }
 
 /// What a pass found.
@@ -88,16 +63,6 @@ pub struct Changes {
     pub complete: bool,
 }
 
-#[derive(Debug)]
-struct Known {
-    namespace: Namespace,
-    ways: Ways,
-    /// Rounds in a row that did not find it.
-    missed: u8,
-    /// Its container's name was another's already; it gets none later either.
-    second: bool,
-}
-
 /// Finds network namespaces and follows them.
 ///
 /// Every method is given the present time.
@@ -106,10 +71,12 @@ pub struct Namespaces {
     scope: Scope,
     places: Places,
     containers: Arc<ContainerNames>,
+    /// How many processes one pass looks at.
+    per_pass: usize,
     known: BTreeMap<u32, Known>,
     round: Option<Round>,
-    /// When the last pass was.
-    passed: Option<Instant>,
+    /// When the last pass was, and at how many processes it looked.
+    passed: Option<(Instant, usize)>,
     /// When the last pass was that nobody had asked for.
     regular: Option<Instant>,
 }
@@ -123,21 +90,32 @@ impl Namespaces {
     }
 
     fn with_places(scope: Scope, places: Places, containers: Arc<ContainerNames>) -> Self {
-        let known = BTreeMap::new();
-        Self { scope, places, containers, known, round: None, passed: None, regular: None }
+        Self {
+            scope,
+            places,
+            containers,
+            per_pass: PROCESSES_PER_PASS,
+            known: BTreeMap::new(),
+            round: None,
+            passed: None,
+            regular: None,
+        }
     }
 
-    /// Whether it is time for a pass: every 10 s; after a second where the last pass left work
-    /// over, missed a namespace that it knew, or somebody met one that it did not.
+    /// Whether it is time for a pass: every 10 s; after a second (or, where there are thousands
+    /// of processes, a millisecond for each) where the last pass left work over, missed a
+    /// namespace that it knew, or somebody met one that it did not.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
-        let over = |since: Option<Instant>, interval| {
-            since.is_none_or(|since| now.saturating_duration_since(since) >= interval)
+        let over = |since: Instant, interval| now.saturating_duration_since(since) >= interval;
+        let Some((regular, (passed, processes))) = self.regular.zip(self.passed) else {
+            return true;
         };
+        let processes = u32::try_from(processes).unwrap_or(u32::MAX);
+        let at_most_every = PASS_AT_MOST_EVERY.max(WAIT_PER_PROCESS.saturating_mul(processes));
         let unfinished = || self.round.is_some() || self.known.values().any(|it| it.missed > 0);
-        over(self.regular, PASS_EVERY)
-            || over(self.passed, PASS_AT_MOST_EVERY)
-                && (unfinished() || self.containers.is_wanted())
+        over(regular, PASS_EVERY)
+            || over(passed, at_most_every) && (unfinished() || self.containers.is_wanted())
     }
 
     /// Makes a pass: looks at the mounts, and at [`PROCESSES_PER_PASS`] processes at most.
@@ -150,14 +128,13 @@ impl Namespaces {
         if regular {
             self.regular = Some(now);
         }
-        self.passed = Some(now);
-
         let host = netns::host(&self.places.proc);
         let mut changes = Changes { complete: true, ..Changes::default() };
         let found = match self.scope {
             Scope::All => self.search(host, &mut changes),
             Scope::Own => self.own(),
         };
+        self.passed = Some((now, changes.processes));
         self.merge(found, host, &mut changes);
         self.name(host);
         let names = self.known.values().map(|known| {
@@ -182,7 +159,7 @@ impl Namespaces {
     /// What the mounts and this part of the round show.
     fn search(&mut self, host: Option<u32>, changes: &mut Changes) -> BTreeMap<u32, Ways> {
         let mut round = self.round.take().unwrap_or_else(|| Round::begin(&self.places.proc, host));
-        changes.processes = round.go_on(PROCESSES_PER_PASS);
+        changes.processes = round.go_on(self.per_pass);
         changes.refused = round.refused;
         changes.complete = round.is_complete();
         let mut found: BTreeMap<u32, Ways> = BTreeMap::new();
@@ -235,11 +212,7 @@ impl Namespaces {
                 None => {}
             }
             changes.arrived.push(inode);
-            let place = Place::Process;
-            let namespace = Namespace { inode, ways: vec![], pid: None, place, container: None };
-            let mut known = Known { namespace, ways, missed: 0, second: false };
-            known.describe(&self.places, host);
-            self.known.insert(inode, known);
+            self.known.insert(inode, Known::new(inode, ways, &self.places, host));
         }
     }
 
@@ -262,7 +235,7 @@ impl Namespaces {
         nameless.sort_by_key(|known| known.ways.pids.first().copied());
         let mut buffer = Vec::new();
         for known in nameless {
-            let named = known.ways.pids.iter().take(PROCESS_WAYS).find_map(|&pid| {
+            let named = known.ways.pids.iter().take(ASKED_FOR_CONTAINER).find_map(|&pid| {
                 let name = proc_cgroup::container_of_process(&self.places.proc, pid, &mut buffer);
                 Some((pid, Arc::from(name?)))
             });
@@ -278,29 +251,5 @@ impl Namespaces {
     }
 }
 
-impl Known {
-    /// Describes the namespace by the ways that there are now.
-    fn describe(&mut self, places: &Places, host: Option<u32>) {
-        let Self { namespace, ways, .. } = self;
-        namespace.place = if Some(namespace.inode) == host {
-            Place::Host
-        } else if ways.mounts.iter().any(|mount| mount.named) {
-            Place::Named
-        } else if ways.mounts.is_empty() {
-            Place::Process
-        } else {
-            Place::Mounted
-        };
-        // The process stays the same as long as it lives.
-        let kept = namespace.pid.filter(|pid| ways.pids.binary_search(pid).is_ok());
-        namespace.pid = kept.or_else(|| ways.pids.first().copied());
-        let others = ways.pids.iter().copied().filter(|&pid| Some(pid) != namespace.pid);
-        let processes = namespace.pid.into_iter().chain(others).take(PROCESS_WAYS);
-        namespace.ways = ways.mounts.iter().map(|mount| mount.path.clone()).collect();
-        namespace.ways.extend(processes.map(|pid| places.proc.join(format!("{pid}/ns/net"))));
-    }
-}
-
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

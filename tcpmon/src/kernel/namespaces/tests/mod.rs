@@ -1,105 +1,11 @@
-//! Finding and following namespaces on made-up machines. Their links have the text that the
-//! kernel's have, and lead nowhere; mounted namespaces are other kinds of namespaces of this
-//! process, since an ordinary user has no second network namespace at hand.
+//! Finding and following namespaces, on made-up machines and on this one.
+
+mod machine;
 
 use super::*;
+use machine::{Machine, PLAIN, docker};
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::path::Path;
-
-struct Machine {
-    /// What is mounted, held open: a mount holds a namespace's file, a link does not.
-    mounted: Vec<fs::File>,
-    folder: tempfile::TempDir,
-    now: Instant,
-    containers: Arc<ContainerNames>,
-    namespaces: Namespaces,
-}
-
-/// A cgroup of Docker; the id begins with `digit` twelve times.
-fn docker(digit: char) -> String {
-    format!("0::/system.slice/docker-{}.scope\n", digit.to_string().repeat(64))
-}
-
-const PLAIN: &str = "0::/system.slice/cron.service\n";
-
-impl Machine {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = |name: &str| folder.path().join(name);
-        for name in ["proc/self/ns", "proc/1/ns", "run/netns", "run/docker"] {
-            fs::create_dir_all(path(name)).expect(name);
-        }
-        for process in ["proc/self", "proc/1"] {
-            symlink("/proc/self/ns/net", path(process).join("ns/net")).expect(process);
-        }
-        let places = Places { proc: path("proc"), folders: vec![path("run/netns")] };
-        let containers = ContainerNames::new();
-        let namespaces = Namespaces::with_places(Scope::All, places, Arc::clone(&containers));
-        let mounted = Vec::new();
-        Self { mounted, folder, now: Instant::now(), containers, namespaces }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn process(&self, pid: u32, inode: u32, cgroup: &str) {
-        let folder = self.path(&format!("proc/{pid}"));
-        fs::create_dir_all(folder.join("ns")).expect("process");
-        let _before = fs::remove_file(folder.join("ns/net"));
-        symlink(format!("net:[{inode}]"), folder.join("ns/net")).expect("link");
-        fs::write(folder.join("cgroup"), cgroup).expect("cgroup");
-    }
-
-    fn end(&self, pid: u32) {
-        fs::remove_dir_all(self.path(&format!("proc/{pid}"))).expect("process");
-    }
-
-    /// Mounts this process's namespace of some kind, and returns its number.
-    fn mount(&mut self, name: &str, kind: &str) -> u32 {
-        let target = Path::new("/proc/self/ns").join(kind);
-        self.mounted.push(fs::File::open(&target).expect(kind));
-        symlink(&target, self.path(name)).expect(name);
-        let inode = fs::metadata(target).expect(kind).ino();
-        u32::try_from(inode).expect("a namespace's number")
-    }
-
-    /// Writes the table of mounts.
-    fn table(&self, mounts: &[(u32, &str)]) {
-        let lines = mounts.iter().map(|(inode, name)| {
-            let path = self.path(name);
-            format!("43 42 0:4 net:[{inode}] {} rw shared:2 - nsfs nsfs rw\n", path.display())
-        });
-        fs::write(self.path("proc/self/mountinfo"), lines.collect::<String>()).expect("table");
-    }
-
-    fn pass_after(&mut self, seconds: u64) -> Changes {
-        self.now += Duration::from_secs(seconds);
-        self.namespaces.refresh(self.now)
-    }
-
-    fn pass(&mut self) -> Changes {
-        self.pass_after(10)
-    }
-
-    fn get(&self, inode: u32) -> &Namespace {
-        self.namespaces.get(inode).expect("a namespace that can be reached")
-    }
-
-    fn name(&self, inode: u32) -> Option<String> {
-        self.containers.name(inode).as_deref().map(str::to_owned)
-    }
-
-    /// The ways to a namespace, below the machine's folder.
-    fn ways(&self, inode: u32) -> Vec<&str> {
-        let short = |path: &'_ PathBuf| -> &str {
-            let path = self.get(inode).ways.iter().find(|it| *it == path).expect("a way");
-            path.strip_prefix(self.folder.path()).expect("below").to_str().expect("text")
-        };
-        self.get(inode).ways.iter().map(short).collect()
-    }
-}
+use std::os::unix::fs::MetadataExt as _;
 
 #[test]
 fn found_in_processes_and_among_mounts() {
@@ -255,25 +161,34 @@ fn a_namespace_that_has_a_name_is_asked_for_no_container() {
 #[test]
 fn a_pass_is_bounded_and_a_round_goes_on_in_the_next() {
     let mut machine = Machine::new();
-    let first = 10_000;
-    let last = first + u32::try_from(PROCESSES_PER_PASS).expect("a number") + 10;
-    for pid in first..=last {
-        machine.process(pid, if pid == last { 8 } else { 7 }, PLAIN);
+    machine.namespaces.per_pass = 10;
+    for pid in 40..=55 {
+        machine.process(pid, if pid == 55 { 8 } else { 7 }, PLAIN);
     }
     let changes = machine.pass();
-    assert_eq!((changes.processes, changes.complete), (PROCESSES_PER_PASS, false));
+    assert_eq!((changes.processes, changes.complete), (10, false));
     assert_eq!(changes.arrived, [7]);
     assert!(!machine.namespaces.is_due(machine.now));
     assert!(machine.namespaces.is_due(machine.now + Duration::from_secs(1)));
     let changes = machine.pass_after(1);
-    assert_eq!((changes.processes, changes.complete), (12, true));
+    assert_eq!((changes.processes, changes.complete), (7, true), "process 1 included");
     assert_eq!(changes.arrived, [8]);
-    assert!(!machine.namespaces.is_due(machine.now + Duration::from_secs(1)));
+    assert!(!machine.namespaces.is_due(machine.now + Duration::from_secs(1)), "nothing to do");
     // Halves of a round miss nothing.
     for _ in 0..3 {
         let changes = machine.pass();
         assert_eq!((changes.arrived, changes.departed), (vec![], vec![]));
     }
+}
+
+#[test]
+fn many_processes_make_passes_rarer() {
+    let mut machine = Machine::new();
+    machine.pass();
+    let _unknown = machine.name(99);
+    machine.namespaces.passed = Some((machine.now, PROCESSES_PER_PASS));
+    assert!(!machine.namespaces.is_due(machine.now + Duration::from_secs(4)));
+    assert!(machine.namespaces.is_due(machine.now + Duration::from_secs(5)));
 }
 
 #[test]
