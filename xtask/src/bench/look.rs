@@ -28,7 +28,7 @@ use super::{
     wait,
 };
 use crate::{
-    lab::{Lab, Options, Recipe},
+    lab::{Lab, Ledger, Options, Recipe},
     process::find_program,
 };
 
@@ -152,7 +152,7 @@ pub(super) fn measure(kit: &Kit, sockets: u64, rounds: usize) -> Result<Look> {
 }
 
 fn glance(looker: Looker, lab: &mut Lab, session: &mut Session) -> Result<Option<Glance>> {
-    let sockets = lab.time_wait()?;
+    let sockets = Ledger::of(&lab.namespaces()[0])?.level;
     if looker == Looker::Tcpmon {
         let cpu = snapshot(lab, session)?;
         return Ok(Some(Glance { sockets, cpu }));
@@ -183,7 +183,7 @@ fn snapshot(lab: &mut Lab, session: &mut Session) -> Result<f64> {
         session.check()?;
         let now = ask(session)?;
         // They only grow fewer, so the snapshot has at least as many as are left after it.
-        let left = to_f64(lab.time_wait()?);
+        let left = to_f64(Ledger::of(&lab.namespaces()[0])?.level);
         if now.0 > taken && now.2 >= left {
             return Ok(now.1 - cpu);
         }
