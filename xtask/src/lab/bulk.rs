@@ -13,6 +13,9 @@ use super::recipe::ConnectBy;
 use super::sockets;
 use super::uring::Ring;
 
+/// The first port of clients that choose theirs: above those of the lab's servers.
+const FIRST_SOURCE_PORT: u16 = 2000;
+
 /// One connect that must find no local port.
 pub(super) fn fail_to_connect(
     to: SocketAddr,
@@ -68,17 +71,23 @@ pub(super) fn close_many(listener: BorrowedFd<'_>, connections: u64) -> io::Resu
 }
 
 /// The client of a load whose server closes first: it goes on when the server's FIN is there.
+///
+/// It chooses its ports itself. None is taken on its side, but where the server still waits a
+/// second connection from the same port would take that place.
 pub(super) fn connect_many(spec: &ChurnSpec) -> io::Result<()> {
     let times = usize::try_from(spec.connections).map_err(io::Error::other)?;
-    let mut sources = spec.sources.iter().cycle();
-    for ip in spec.destinations.iter().cycle().take(times) {
-        let to = SocketAddr::new(*ip, spec.port);
-        let socket = sockets::tcp_socket(to)?;
-        if let Some(source) = sources.next() {
-            sockets::bind_address(socket.as_fd(), *source)?;
-        }
-        rustix::net::connect(&socket, &to)?;
+    let sources = (FIRST_SOURCE_PORT..=u16::MAX)
+        .flat_map(|port| spec.sources.iter().map(move |ip| (ip, port)));
+    let ways = spec.destinations.iter().cycle().zip(sources).take(times);
+    let mut made = 0;
+    for (to, (from, port)) in ways {
+        let from = SocketAddr::new(*from, port);
+        let socket = sockets::connect_from(from, SocketAddr::new(*to, spec.port))?;
         sockets::await_end(socket.as_fd())?;
+        made += 1;
+    }
+    if made < times {
+        return Err(io::Error::other(format!("the sources have only {made} ports")));
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ pub(super) enum Command {
     Churn(ChurnSpec),
     /// Accept so many connections, one after the other, and close each at once.
     CloseMany { listener: SocketId, connections: u64 },
-    /// Connect so often, wait each time for the peer's FIN, and close.
+    /// Connect so often, from the sources, wait each time for the peer's FIN, and close.
     ConnectMany(ChurnSpec),
 }
 
@@ -73,7 +73,8 @@ pub(super) struct ChurnSpec {
     pub(super) connections: u64,
     /// Taken in turn.
     pub(super) destinations: Vec<IpAddr>,
-    /// Where clients come from, taken in turn; empty: as the kernel chooses.
+    /// Where clients come from, taken in turn, each port of each once; empty: as the kernel
+    /// chooses, which may come back to a port.
     pub(super) sources: Vec<IpAddr>,
     pub(super) port: u16,
 }

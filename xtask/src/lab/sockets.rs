@@ -1,8 +1,8 @@
 //! The system calls on sockets that a process of the lab makes, each bounded in time.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -145,27 +145,6 @@ pub(super) fn await_refusal(socket: BorrowedFd<'_>) -> io::Result<()> {
         Err(error) => Err(error.into()),
         Ok(()) => Err(io::Error::other("connected, where nobody was to listen")),
     }
-}
-
-/// Lets `bind()` to an address alone leave the port to `connect()`, which can use each of them
-/// towards every destination (`IP_BIND_ADDRESS_NO_PORT`, `ip(7)`; IPv6 sockets have it too).
-pub(super) fn bind_address(socket: BorrowedFd<'_>, ip: IpAddr) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
-    // SAFETY: the option takes an int, and one of that length is there while the call lasts.
-    let answer = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            std::ptr::from_ref(&on).cast(),
-            length,
-        )
-    };
-    if answer < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(rustix::net::bind(socket, &SocketAddr::new(ip, 0))?)
 }
 
 /// The next connection of a listener; `None` if none is there and `wait` is false.

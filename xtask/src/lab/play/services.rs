@@ -24,6 +24,9 @@ const MOST: u64 = 50_000;
 /// addresses of the server. Each has fewer ports taken than make connect() search long.
 const SPREAD: [u64; 3] = [2, 4, 6];
 
+/// The last byte of the first client's address.
+const FIRST_SOURCE: u64 = 101;
+
 /// The first service makes `connections`, the second twice, the third three times as many.
 pub(super) fn play(
     lab: &mut Lab,
@@ -155,7 +158,9 @@ fn server_first(
     connections: u64,
     spread_over: u64,
 ) -> Result<(Service, Puppet)> {
-    let sources = destinations(&netns.name, lab.options.addresses, 1, spread_over)?;
+    // Others than those that the time-wait sockets of the first service have: a client that binds
+    // to its port would meet them.
+    let sources = destinations(&netns.name, lab.options.addresses, FIRST_SOURCE, spread_over)?;
     let mut server = Puppet::spawn(&lab.program, "lab-server", Some(&netns.name))?;
     let mut client = Puppet::spawn(&lab.program, "lab-client", Some(&netns.name))?;
     let process = server.process().clone();
