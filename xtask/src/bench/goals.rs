@@ -150,6 +150,14 @@ pub(super) fn goals(report: &Report) -> Vec<Goal> {
         Goal::new("idle daemon with a tail, % of a CPU", idle(Subject::Tail), Below, 0.1, None, 3),
         Goal::new("first event after silence, worst, ms", latency, AtMost, 50.0, None, 2),
         Goal::new(
+            "probes on others' timers, 10,000 a second, % of a CPU",
+            report.timers.first().map(|cost| cost.share * 100.0),
+            Below,
+            1.0,
+            None,
+            3,
+        ),
+        Goal::new(
             "CPU of a snapshot, ratio to ss -Htan",
             look(Looker::Ss),
             AtMost,

@@ -30,6 +30,14 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// As [`Self::sum`], of the series in whose labels `label` stands.
+    pub(super) fn sum_of(&self, family: &str, label: &str) -> f64 {
+        let lines = self.0.lines().filter(|line| line.contains(label));
+        lines.filter_map(|line| value(line, family)).sum()
+    }
+}
+
 /// Whether a daemon answers at `socket` that it is ready.
 pub(super) fn is_ready(socket: &Path) -> bool {
     get(socket, "/readyz").is_ok()
@@ -74,5 +82,6 @@ mod tests {
         for (family, sum) in [("a_total", 7.0), ("b", 1500.0), ("c", 0.0)] {
             assert!((metrics.sum(family) - sum).abs() < 1e-9, "{family}");
         }
+        assert!((metrics.sum_of("a_total", "where=\"ring") - 3.0).abs() < 1e-9);
     }
 }

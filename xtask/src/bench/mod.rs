@@ -23,6 +23,7 @@ pub mod session;
 pub mod stats;
 pub mod subject;
 mod table;
+pub mod timers;
 mod tool;
 mod wait;
 
@@ -92,6 +93,8 @@ pub enum Part {
     Probes,
     /// Whether everything that happened is told
     Told,
+    /// What the probes on timers cost others' timers
+    Timers,
     /// CPU while nothing happens
     Idle,
     /// From the first event after silence to its line
@@ -212,6 +215,10 @@ fn measure(args: &Args, binary: PathBuf) -> Result<Report> {
     drop(loads);
     if wants(Part::Look) {
         report.look = Some(look::measure(&kit, extent.sockets, extent.rounds)?);
+    }
+    if wants(Part::Timers) {
+        eprintln!("xtask: others' timers, for {} s at each rate", extent.idle.as_secs() / 2);
+        report.timers = timers::measure(&kit, extent.idle / 2)?;
     }
     if wants(Part::Idle) {
         eprintln!("xtask: nothing happens for {} s", extent.idle.as_secs());

@@ -12,6 +12,7 @@ use super::{
     stats::{Spread, to_f64},
     subject::Subject,
     table::{Form, Table, thousands},
+    timers::{self, TimerCost},
 };
 
 /// Where and how it was measured.
@@ -48,6 +49,8 @@ pub struct Report {
     pub latency: Option<Spread>,
     /// Load B.
     pub look: Option<Look>,
+    /// The filter on timers.
+    pub timers: Vec<TimerCost>,
     /// What a reader must know to judge the figures.
     pub notes: Vec<String>,
 }
@@ -59,6 +62,7 @@ impl Report {
         parts.extend(self.churn.iter().map(|churn| churn_table(churn).render(form)));
         parts.push(self.detail_table().render(form));
         parts.extend(self.look.iter().map(|look| look.render(form)));
+        parts.push(timers::table(&self.timers).render(form));
         parts.push(self.idle_table().render(form));
         parts.push(goals::render(&goals::goals(self), form));
         parts.push(self.closing());

@@ -17,7 +17,7 @@ use crate::{
 use aya::maps::MapError;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -63,6 +63,8 @@ pub(super) struct Surveyor {
     cpu: Duration,
     /// The first pass finds namespaces that are older than the daemon.
     first_pass: bool,
+    /// What has been complained of: once is enough.
+    complaints: HashSet<String>,
 }
 
 struct Keep {
@@ -89,6 +91,7 @@ impl Surveyor {
             censuses: 0,
             cpu: Duration::ZERO,
             first_pass: true,
+            complaints: HashSet::new(),
         })
     }
 
@@ -149,7 +152,7 @@ impl Surveyor {
             match done {
                 Ok(done) => done?,
                 Err(VisitError::Gone(_)) => continue,
-                Err(error) => log::warn!("{error}"),
+                Err(error) => complain(&mut self.complaints, &error),
             }
             if let Some(drift) = found.drift.filter(|drift| *drift != 0) {
                 log::warn!(
@@ -200,9 +203,9 @@ impl Surveyor {
                 memory.counted = memory.visited.map(|sign| (sign, now));
                 self.censuses += 1;
             }
-            Ok(Err(error)) => log::warn!("{error}"),
+            Ok(Err(error)) => complain(&mut self.complaints, &error),
             Err(VisitError::Gone(_)) => {}
-            Err(error) => log::warn!("{error}"),
+            Err(error) => complain(&mut self.complaints, &error),
         }
     }
 
@@ -249,6 +252,21 @@ impl Surveyor {
             }
         }
         Ok(())
+    }
+}
+
+/// Complaints that are remembered, so that each is made once.
+const COMPLAINTS: usize = 64;
+
+fn complain(made: &mut HashSet<String>, error: &dyn std::fmt::Display) {
+    let text = error.to_string();
+    if made.contains(&text) {
+        log::debug!("{text}");
+        return;
+    }
+    log::warn!("{text}");
+    if made.len() < COMPLAINTS {
+        made.insert(text);
     }
 }
 
