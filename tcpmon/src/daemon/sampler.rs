@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     export::{
+        levels::{Holder, KernelCounts, NamespaceSample, Snapshots},
         metrics::{Destination, Sample},
-        time_wait::{Holder, KernelCounts, NamespaceSample, Snapshots, TimeWaitSample},
+        time_wait::TimeWaitSample,
     },
     kernel::{counters::CounterMaps, probes::TimeWaitMode, program},
     model::{address, census::SocketGroup},
@@ -199,6 +200,8 @@ impl Sampler {
             unplaced,
             level: found.ledger.level(counts.unwrap_or(&TimeWaits::default())).filter(|_| exact),
             drift: found.drift,
+            missed_entered: found.missed_entered,
+            missed_reused: found.missed_reused,
             overflow: found.overflow(),
             kernel: kernel.map(|(entered, reused)| KernelCounts { entered, reused }),
             ephemeral_ports: found.sysctls.ephemeral_ports(),

@@ -6,6 +6,7 @@
 pub mod families;
 pub mod http;
 mod labels;
+pub mod levels;
 pub mod metrics;
 pub mod server;
 pub mod time_wait;

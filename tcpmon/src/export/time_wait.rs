@@ -1,18 +1,17 @@
-//! The families about TIME_WAIT and about the sockets there are.
+//! The families about TIME_WAIT.
 
 use super::{
-    families::{Family, to_f64},
+    families::{Family, signed},
     labels::{OTHER, label},
+    levels::{self, NamespaceSample, Snapshots},
     top::Top,
 };
-use crate::model::{census::KindCount, time_wait::Reason};
+use crate::model::{ledger::Drift, time_wait::Reason};
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
     sync::Arc,
-    time::Duration,
 };
-use tcpmon_common::{Family as IpFamily, TcpState, TimeWaits};
+use tcpmon_common::TimeWaits;
 
 /// How TIME_WAIT is watched, and what came of it.
 #[derive(Debug, Default)]
@@ -29,66 +28,6 @@ pub struct TimeWaitSample {
     pub snapshots: Snapshots,
 }
 
-/// What was found in a network namespace.
-#[derive(Debug)]
-pub struct NamespaceSample {
-    /// Its name.
-    pub netns: Arc<str>,
-    /// All sockets at the last snapshot, by kind; `None` before the first.
-    pub sockets: Option<Vec<KindCount>>,
-    /// Sockets in the time-wait table at the last snapshot.
-    pub holders: Vec<(Holder, u64)>,
-    /// Those that the snapshot had no room to tell apart.
-    pub unplaced: u64,
-    /// Sockets in the time-wait table by the ledger, now; `None` where that is not known.
-    pub level: Option<u64>,
-    /// The ledger less the kernel's number, at the last reconciliation.
-    pub drift: Option<i64>,
-    /// Sockets that found the table full since the daemon watches.
-    pub overflow: Option<u64>,
-    /// What the kernel itself counted since the daemon watches, where no probe does.
-    pub kernel: Option<KernelCounts>,
-    /// Ports that the range offers, less the reserved ones.
-    pub ephemeral_ports: Option<u32>,
-    /// Sysctls by name.
-    pub sysctls: Vec<(&'static str, i64)>,
-}
-
-/// What the kernel counted of a time-wait table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelCounts {
-    /// Sockets that entered (`TW` and `TWKilled`).
-    pub entered: u64,
-    /// Sockets that a connect() took over (`TWRecycled`).
-    pub reused: u64,
-}
-
-/// Whose sockets, and where to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Holder {
-    /// The owner; `None`: not known.
-    pub service: Option<Arc<str>>,
-    /// Remote address.
-    pub dst: IpAddr,
-    /// Remote port; `None`: any, at the end that accepted.
-    pub dport: Option<u16>,
-}
-
-/// What snapshots took.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Snapshots {
-    /// How many were taken.
-    pub taken: u64,
-    /// CPU time of all.
-    pub cpu: Duration,
-    /// How long the last one took of each namespace, together.
-    pub duration: Duration,
-    /// Sockets in the last one of each namespace, together.
-    pub sockets: u64,
-    /// Age of the oldest one that is not up to date; zero where all are.
-    pub lag: Duration,
-}
-
 /// The label of a remote port that each peer has another of.
 const ANY: &str = "any";
 
@@ -103,13 +42,10 @@ pub(super) fn families(
         entered(&sample, entered_top),
         exited(&sample),
         overflow(&sample.namespaces),
-        sockets(&sample.namespaces),
         level(&sample.namespaces),
-        drift(&sample.namespaces),
-        ephemeral_ports(&sample.namespaces),
-        sysctls(&sample.namespaces),
     ];
-    families.extend(snapshots(&sample.snapshots));
+    families.extend(drift(&sample.namespaces));
+    families.extend(levels::families(&sample.namespaces, &sample.snapshots));
     families.push(holders(sample.namespaces, top));
     families
 }
@@ -133,8 +69,9 @@ fn entered(sample: &TimeWaitSample, top: &mut Top<(Arc<str>, Arc<str>)>) -> Fami
         *named.entry((Arc::clone(netns), label(service.clone()))).or_default() += count;
     }
     for netns in &sample.namespaces {
-        if let Some(kernel) = netns.kernel {
-            *named.entry((Arc::clone(&netns.netns), label(None))).or_default() += kernel.entered;
+        let unseen = netns.missed_entered + netns.kernel.map_or(0, |kernel| kernel.entered);
+        if unseen > 0 || netns.kernel.is_some() {
+            *named.entry((Arc::clone(&netns.netns), label(None))).or_default() += unseen;
         }
     }
     // The counts of a namespace that has gone are gone too.
@@ -166,6 +103,9 @@ fn exited(sample: &TimeWaitSample) -> Family {
     let mut sums: BTreeMap<&Arc<str>, TimeWaits> = BTreeMap::new();
     for (netns, counts) in &sample.counts {
         sums.entry(netns).or_default().add(counts);
+    }
+    for netns in sample.namespaces.iter().filter(|netns| netns.missed_reused > 0) {
+        sums.entry(&netns.netns).or_default().reused += netns.missed_reused;
     }
     for (netns, counts) in sums {
         for reason in Reason::ALL {
@@ -201,52 +141,6 @@ fn overflow(namespaces: &[NamespaceSample]) -> Family {
     family
 }
 
-fn sockets(namespaces: &[NamespaceSample]) -> Family {
-    let mut family = Family::gauge(
-        "tcpmon_sockets",
-        "TCP sockets at the last snapshot; those in the time-wait table whose peer's FIN is still \
-         awaited are fin_wait2, as ss has it.",
-    );
-    for netns in namespaces {
-        let Some(counts) = &netns.sockets else { continue };
-        let mut sums: BTreeMap<(&str, TcpState), u64> = BTreeMap::new();
-        for family in IpFamily::ALL {
-            for state in SHOWN {
-                sums.insert((family.name(), state), 0);
-            }
-        }
-        for count in counts {
-            *sums.entry((count.family.name(), count.kind.state)).or_default() += count.sockets;
-        }
-        for ((ip, state), count) in sums {
-            let labels = [("netns", &*netns.netns), ("family", ip), ("state", state.name())];
-            family.add_count(&labels, count);
-        }
-    }
-    family
-}
-
-/// States that are shown with 0 where there is none.
-const SHOWN: [TcpState; 11] = {
-    use TcpState::{
-        CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, NewSynRecv, SynRecv,
-        SynSent, TimeWait,
-    };
-    [
-        Established,
-        SynSent,
-        SynRecv,
-        FinWait1,
-        FinWait2,
-        TimeWait,
-        CloseWait,
-        LastAck,
-        Listen,
-        Closing,
-        NewSynRecv,
-    ]
-};
-
 fn level(namespaces: &[NamespaceSample]) -> Family {
     let mut family = Family::gauge(
         "tcpmon_time_wait_table_sockets",
@@ -260,19 +154,26 @@ fn level(namespaces: &[NamespaceSample]) -> Family {
     family
 }
 
-fn drift(namespaces: &[NamespaceSample]) -> Family {
+fn drift(namespaces: &[NamespaceSample]) -> [Family; 2] {
     let mut family = Family::gauge(
         "tcpmon_time_wait_drift",
         "The probes' ledger of the time-wait table less the kernel's number, at the last \
          reconciliation, which corrected it.",
     );
+    let mut counters = Family::gauge(
+        "tcpmon_time_wait_counter_drift",
+        "The probes' counts of sockets that entered the time-wait table, or were reused, less the \
+         kernel's, at the last reconciliation, which corrected them.",
+    );
     for netns in namespaces {
-        if let Some(drift) = netns.drift {
-            #[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
-            family.add(&[("netns", &netns.netns)], drift as f64);
+        if let Some(Drift { level, entered, reused }) = netns.drift {
+            family.add(&[("netns", &netns.netns)], signed(level));
+            for (counter, drift) in [("entered", entered), ("reused", reused)] {
+                counters.add(&[("netns", &netns.netns), ("counter", counter)], signed(drift));
+            }
         }
     }
-    family
+    [family, counters]
 }
 
 fn holders(namespaces: Vec<NamespaceSample>, top: usize) -> Family {
@@ -307,52 +208,4 @@ fn holders(namespaces: Vec<NamespaceSample>, top: usize) -> Family {
         family.add_count(&labels, count);
     }
     family
-}
-
-fn ephemeral_ports(namespaces: &[NamespaceSample]) -> Family {
-    let mut family = Family::gauge(
-        "tcpmon_ephemeral_ports",
-        "Local ports that ip_local_port_range offers, less those in ip_local_reserved_ports.",
-    );
-    for netns in namespaces {
-        if let Some(ports) = netns.ephemeral_ports {
-            family.add_count(&[("netns", &netns.netns)], ports.into());
-        }
-    }
-    family
-}
-
-fn sysctls(namespaces: &[NamespaceSample]) -> Family {
-    let mut family = Family::gauge("tcpmon_sysctl", "Sysctls of net.ipv4 that decide about ports.");
-    for netns in namespaces {
-        for (name, value) in &netns.sysctls {
-            #[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
-            family.add(&[("netns", &netns.netns), ("name", name)], *value as f64);
-        }
-    }
-    family
-}
-
-fn snapshots(snapshots: &Snapshots) -> [Family; 5] {
-    let mut taken = Family::counter("tcpmon_snapshots_total", "Snapshots of all sockets taken.");
-    taken.add_count(&[], snapshots.taken);
-    let mut cpu =
-        Family::counter("tcpmon_snapshot_cpu_seconds_total", "CPU time that snapshots took.");
-    cpu.add(&[], snapshots.cpu.as_secs_f64());
-    let mut duration = Family::gauge(
-        "tcpmon_snapshot_duration_seconds",
-        "How long the last snapshot of each namespace took, together.",
-    );
-    duration.add(&[], snapshots.duration.as_secs_f64());
-    let mut sockets = Family::gauge(
-        "tcpmon_snapshot_sockets",
-        "Sockets in the last snapshot of each namespace, together.",
-    );
-    sockets.add(&[], to_f64(snapshots.sockets));
-    let mut lag = Family::gauge(
-        "tcpmon_snapshot_lag_seconds",
-        "How long ago the oldest snapshot was taken after which something has changed.",
-    );
-    lag.add(&[], snapshots.lag.as_secs_f64());
-    [taken, cpu, duration, sockets, lag]
 }

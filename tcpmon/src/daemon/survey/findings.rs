@@ -2,7 +2,11 @@
 
 use crate::{
     kernel::census::Taken,
-    model::{ledger::Ledger, net_counters::NetCounters, sysctls::Sysctls},
+    model::{
+        ledger::{Drift, Ledger},
+        net_counters::NetCounters,
+        sysctls::Sysctls,
+    },
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -27,7 +31,11 @@ pub struct Found {
     /// The ledger of its time-wait table.
     pub ledger: Ledger,
     /// By how much that was off; `None` where there is no ledger, or the kernel tells no number.
-    pub drift: Option<i64>,
+    pub drift: Option<Drift>,
+    /// Sockets that entered the table and that no probe saw, by the kernel's count.
+    pub missed_entered: u64,
+    /// Sockets that a connect() took over and that no probe saw, by the kernel's count.
+    pub missed_reused: u64,
     /// The kernel's own counters when they were first read; zeros where the namespace was made
     /// while the daemon ran.
     pub first: NetCounters,
@@ -53,7 +61,7 @@ impl Found {
     /// Sockets that entered the time-wait table, by the kernel's count.
     #[must_use]
     pub fn entered(&self) -> Option<u64> {
-        self.grown(|counters| Some(counters.entered_long? + counters.entered_short?))
+        self.grown(NetCounters::entered)
     }
 
     /// Sockets in the time-wait table that a connect() took over, by the kernel's count.

@@ -12,7 +12,11 @@ use crate::{
         net_counters::NetCounters,
         visit::{VisitError, Visitor},
     },
-    model::{budget::Budget, ledger::Reading, sysctls::Sysctls},
+    model::{
+        budget::Budget,
+        ledger::{Drift, KernelBooks, Reading},
+        sysctls::Sysctls,
+    },
 };
 use aya::maps::MapError;
 use rustix::time::{ClockId, clock_gettime};
@@ -154,10 +158,12 @@ impl Surveyor {
                 Err(VisitError::Gone(_)) => continue,
                 Err(error) => complain(&mut self.complaints, &error),
             }
-            if let Some(drift) = found.drift.filter(|drift| *drift != 0) {
+            if let Some(drift) = found.drift.filter(|drift| *drift != Drift::default()) {
+                let Drift { level, entered, reused } = drift;
                 log::warn!(
-                    "the ledger of TIME_WAIT in the network namespace {} was off by {drift}; it \
-                     has been corrected to the kernel's number",
+                    "the ledger of TIME_WAIT in the network namespace {} was off by {level} \
+                     sockets, {entered} entries and {reused} reused; it has been corrected to the \
+                     kernel's numbers",
                     namespace.inode
                 );
             }
@@ -277,6 +283,7 @@ fn reconcile(
     counters: &Mutex<CounterMaps>,
     exact: bool,
 ) -> Result<(), MapError> {
+    let half_way = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
     let is_first = found.counters == NetCounters::default();
     for attempt in 1..=READINGS {
         let before = lock(counters).time_waits_of(inode)?;
@@ -289,15 +296,20 @@ fn reconcile(
             }
         }
         let after = lock(counters).time_waits_of(inode)?;
-        let Some(kernel) = found.counters.time_wait.filter(|_| exact) else {
+        let Some(level) = found.counters.time_wait.filter(|_| exact) else {
             found.drift = None;
             break;
         };
+        let (entered, reused) = (found.counters.entered(), found.counters.recycled);
+        let kernel = KernelBooks { level, entered, reused };
         let mut ledger = found.ledger;
-        let drift = ledger.reconcile(&Reading { before, kernel, after });
-        if drift == 0 || attempt == READINGS {
+        let drift = ledger.reconcile(&Reading { before, kernel, after, half_way });
+        if drift == Drift::default() || attempt == READINGS {
             found.ledger = ledger;
             found.drift = Some(drift);
+            let missed = |drift: i64| u64::try_from(-drift).unwrap_or(0);
+            found.missed_entered += missed(drift.entered);
+            found.missed_reused += missed(drift.reused);
             break;
         }
     }
