@@ -5,12 +5,8 @@
 //! (`kernel.kptr_restrict` is 2, or the capability is missing), it is learnt: a probe looks at the
 //! timer of one time-wait socket, made for it.
 
-use super::probes::ProbeError;
-use aya::{
-    Ebpf,
-    maps::Array,
-    programs::{BtfTracePoint, ProgramError},
-};
+use super::probes::{ProbeError, program, refusal};
+use aya::{Ebpf, maps::Array, programs::BtfTracePoint};
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
@@ -65,13 +61,9 @@ fn address_of(text: &str) -> Option<u64> {
 ///
 /// Where the probe does not run, or no connection can be made on loopback.
 pub(super) fn learn(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<u64, ProbeError> {
-    let failed = |error: ProgramError| unlearnt(&error.to_string());
-    let program: &mut BtfTracePoint = ebpf
-        .program_mut(LEARN)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(ProbeError::Object(LEARN))?;
-    program.load("timer_start", types).map_err(failed)?;
-    let link = program.attach().map_err(failed)?;
+    let learner: &mut BtfTracePoint = program(ebpf, LEARN)?;
+    learner.load("timer_start", types).map_err(refusal("load", LEARN))?;
+    let link = learner.attach().map_err(refusal("attach", LEARN))?;
     let map = ebpf.map_mut("LEARNT").ok_or(ProbeError::Object("LEARNT"))?;
     let mut learnt: Array<_, Learnt> =
         Array::try_from(map).map_err(|error| unlearnt(&error.to_string()))?;
@@ -80,11 +72,8 @@ pub(super) fn learn(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<u64, ProbeError
     });
     taught.map_err(|error| unlearnt(&error.to_string()))?;
     let function = learnt.get(&0, 0).map(|learnt| learnt.function).unwrap_or_default();
-    let program: &mut BtfTracePoint = ebpf
-        .program_mut(LEARN)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(ProbeError::Object(LEARN))?;
-    program.detach(link).map_err(failed)?;
+    let learner: &mut BtfTracePoint = program(ebpf, LEARN)?;
+    learner.detach(link).map_err(refusal("detach", LEARN))?;
     if function == 0 { Err(unlearnt("its timer was not seen")) } else { Ok(function) }
 }
 

@@ -108,11 +108,14 @@ impl Survey {
         (!state.stop).then_some(state.asked)
     }
 
-    fn publish(&self, answered: u64, findings: Findings) {
+    /// Shows what was found; `answered`: to all who had asked by then.
+    fn publish(&self, answered: Option<u64>, findings: Findings) {
         let mut state = self.state();
         state.findings = Arc::new(findings);
-        state.answered = answered;
-        self.0.bell.notify_all();
+        if let Some(answered) = answered {
+            state.answered = answered;
+            self.0.bell.notify_all();
+        }
     }
 }
 
@@ -137,8 +140,13 @@ pub fn start(sources: Sources, health: Health) -> io::Result<(Survey, JoinHandle
         };
         let mut asked = 0;
         loop {
-            let findings = surveyor.look(Instant::now(), &|| shared.state().stop);
-            shared.publish(asked, findings);
+            let is_over = || shared.state().stop;
+            // The kernel's counters first, everywhere: they are quickly read, while a census may
+            // take longer than whoever asked will wait.
+            surveyor.reconcile(Instant::now(), &is_over);
+            shared.publish(None, surveyor.findings(Instant::now()));
+            surveyor.count(Instant::now(), &is_over);
+            shared.publish(Some(asked), surveyor.findings(Instant::now()));
             match shared.next(asked) {
                 Some(next) => asked = next,
                 None => return,

@@ -42,8 +42,9 @@ struct Sign {
 #[derive(Debug, Default)]
 struct Memory {
     found: Arc<Found>,
-    /// When it was last visited, and counted.
+    /// The sign under which the ledger was last held against the kernel.
     visited: Option<Sign>,
+    /// The sign under which its sockets were last counted, and when.
     counted: Option<(Sign, Instant)>,
 }
 
@@ -51,7 +52,7 @@ struct Memory {
 pub(super) struct Surveyor {
     census: Census,
     counters: Arc<Mutex<CounterMaps>>,
-    sources: Keep,
+    keep: Keep,
     visitor: Visitor,
     namespaces: Namespaces,
     budget: Budget,
@@ -79,7 +80,7 @@ impl Surveyor {
         Ok(Self {
             census,
             counters,
-            sources: Keep { names, exact },
+            keep: Keep { names, exact },
             visitor: Visitor::new()?,
             namespaces,
             budget: Budget::new(share, now),
@@ -91,15 +92,10 @@ impl Surveyor {
         })
     }
 
-    /// Visits every namespace in which something has happened, unless it `is_over`.
-    pub(super) fn look(&mut self, now: Instant, is_over: &dyn Fn() -> bool) -> Findings {
-        let begun = cpu_time();
-        if let Err(error) = self.visit_all(now, is_over) {
-            log::warn!("the survey of sockets cannot read the probes' counters: {error}");
-        }
-        self.cpu += cpu_time().saturating_sub(begun);
-        let age = |memory: &Memory| match (memory.counted, memory.visited) {
-            (Some((sign, at)), Some(visited)) if sign != visited => now.duration_since(at),
+    /// What has been found so far.
+    pub(super) fn findings(&self, now: Instant) -> Findings {
+        let age = |memory: &Memory| match memory.counted {
+            Some((sign, at)) if Some(sign) != memory.visited => now.saturating_duration_since(at),
             _ => Duration::ZERO,
         };
         Findings {
@@ -110,15 +106,25 @@ impl Surveyor {
         }
     }
 
-    fn visit_all(&mut self, now: Instant, is_over: &dyn Fn() -> bool) -> Result<(), MapError> {
+    /// Follows namespaces as they come and go, and in each in which something has happened holds
+    /// the ledger against the kernel, unless it `is_over`.
+    pub(super) fn reconcile(&mut self, now: Instant, is_over: &dyn Fn() -> bool) {
+        let begun = cpu_time();
+        if let Err(error) = self.reconcile_all(now, is_over) {
+            log::warn!("the survey of sockets cannot read the probes' counters: {error}");
+        }
+        self.spend(begun, now);
+    }
+
+    fn reconcile_all(&mut self, now: Instant, is_over: &dyn Fn() -> bool) -> Result<(), MapError> {
         let (totals, time_waits) = {
-            let counters = self.counters();
+            let counters = lock(&self.counters);
             let time_waits: HashMap<u32, TimeWaits> = counters.time_waits()?.into_iter().collect();
             (counters.totals()?, time_waits)
         };
         for inode in time_waits.keys().filter(|inode| !self.known.contains_key(inode)) {
             // To be asked for is what makes a search for namespaces come soon.
-            let _ = self.sources.names.containers().name(*inode);
+            let _ = self.keep.names.containers().name(*inode);
         }
         if self.namespaces.is_due(now) {
             let changes = self.namespaces.refresh(now);
@@ -131,13 +137,79 @@ impl Surveyor {
             }
             let sign = sign(namespace.inode, &totals, &time_waits);
             let memory = self.known.entry(namespace.inode).or_default();
-            let counted = memory.counted.map(|(sign, _)| sign);
-            if memory.visited == Some(sign) && counted == Some(sign) {
+            if memory.visited == Some(sign) && !is_restless(memory, self.keep.exact) {
                 continue;
             }
-            self.visit(&namespace, sign, now)?;
+            let mut found = (*memory.found).clone();
+            let (counters, exact) = (&self.counters, self.keep.exact);
+            let done = self.visitor.visit(&namespace, || {
+                found.sysctls = Sysctls::of_this_thread();
+                reconcile(&mut found, namespace.inode, counters, exact)
+            });
+            match done {
+                Ok(done) => done?,
+                Err(VisitError::Gone(_)) => continue,
+                Err(error) => log::warn!("{error}"),
+            }
+            if let Some(drift) = found.drift.filter(|drift| *drift != 0) {
+                log::warn!(
+                    "the ledger of TIME_WAIT in the network namespace {} was off by {drift}; it \
+                     has been corrected to the kernel's number",
+                    namespace.inode
+                );
+            }
+            memory.visited = Some(sign);
+            memory.found = Arc::new(found);
         }
         Ok(())
+    }
+
+    /// Takes a census of each namespace in which something has happened since the last one, as far
+    /// as the budget allows, unless it `is_over`; of those that have waited longest first.
+    pub(super) fn count(&mut self, now: Instant, is_over: &dyn Fn() -> bool) {
+        let exact = self.keep.exact;
+        let stale = |memory: &Memory| {
+            memory.visited != memory.counted.map(|(sign, _)| sign) || is_restless(memory, exact)
+        };
+        let mut waiting: Vec<(Option<Instant>, u32)> = self
+            .known
+            .iter()
+            .filter(|(_, memory)| stale(memory))
+            .map(|(&inode, memory)| (memory.counted.map(|(_, at)| at), inode))
+            .collect();
+        waiting.sort_unstable();
+        for (_, inode) in waiting {
+            if is_over() || !self.budget.allows(now) {
+                return;
+            }
+            let begun = cpu_time();
+            self.count_one(inode, now);
+            self.spend(begun, now);
+        }
+    }
+
+    fn count_one(&mut self, inode: u32, now: Instant) {
+        let Some(namespace) = self.namespaces.get(inode).cloned() else { return };
+        let Some(memory) = self.known.get_mut(&inode) else { return };
+        let census = &mut self.census;
+        match self.visitor.visit(&namespace, || census.take()) {
+            Ok(Ok(taken)) => {
+                let found = Found { census: Some(Arc::new(taken)), ..(*memory.found).clone() };
+                memory.found = Arc::new(found);
+                // What happened since the visit is of the next round.
+                memory.counted = memory.visited.map(|sign| (sign, now));
+                self.censuses += 1;
+            }
+            Ok(Err(error)) => log::warn!("{error}"),
+            Err(VisitError::Gone(_)) => {}
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+
+    fn spend(&mut self, begun: Duration, now: Instant) {
+        let used = cpu_time().saturating_sub(begun);
+        self.cpu += used;
+        self.budget.spend(used, now);
     }
 
     /// Takes note of namespaces that have come or gone.
@@ -148,8 +220,8 @@ impl Surveyor {
     ) -> Result<(), MapError> {
         for inode in &changes.departed {
             self.known.remove(inode);
-            self.sources.names.forget_netns(*inode);
-            self.counters().forget_namespace(*inode)?;
+            self.keep.names.forget_netns(*inode);
+            lock(&self.counters).forget_namespace(*inode)?;
         }
         for inode in &changes.arrived {
             let mut found = Found::default();
@@ -171,58 +243,12 @@ impl Surveyor {
                 let missed = self.lost.entry(*inode).or_default();
                 *missed += 1;
                 if *missed >= PASSES_MISSED {
-                    self.counters().forget_namespace(*inode)?;
-                    self.sources.names.forget_netns(*inode);
+                    lock(&self.counters).forget_namespace(*inode)?;
+                    self.keep.names.forget_netns(*inode);
                 }
             }
         }
         Ok(())
-    }
-
-    fn visit(&mut self, namespace: &Namespace, sign: Sign, now: Instant) -> Result<(), MapError> {
-        let inode = namespace.inode;
-        let begun = cpu_time();
-        let counts = self.budget.allows(now);
-        let (counters, census, exact) = (&self.counters, &mut self.census, self.sources.exact);
-        let older = self.known.get(&inode).map(|memory| Arc::clone(&memory.found));
-        let mut found = older.map(|found| (*found).clone()).unwrap_or_default();
-        let done = self.visitor.visit(namespace, || {
-            reconcile(&mut found, inode, counters, exact)?;
-            found.sysctls = Sysctls::of_this_thread();
-            Ok::<_, MapError>(counts.then(|| census.take()))
-        });
-        let taken = match done {
-            Ok(taken) => taken?,
-            Err(VisitError::Gone(_)) => return Ok(()),
-            Err(error) => {
-                log::warn!("{error}");
-                None
-            }
-        };
-        let memory = self.known.entry(inode).or_default();
-        memory.visited = Some(sign);
-        match taken {
-            Some(Ok(taken)) => {
-                found.census = Some(Arc::new(taken));
-                memory.counted = Some((sign, now));
-                self.censuses += 1;
-            }
-            Some(Err(error)) => log::warn!("{error}"),
-            None => {}
-        }
-        if let Some(drift) = found.drift.filter(|drift| *drift != 0) {
-            log::warn!(
-                "the ledger of TIME_WAIT in the network namespace {inode} was off by {drift}; \
-                 it has been corrected to the kernel's number"
-            );
-        }
-        memory.found = Arc::new(found);
-        self.budget.spend(cpu_time().saturating_sub(begun), now);
-        Ok(())
-    }
-
-    fn counters(&self) -> MutexGuard<'_, CounterMaps> {
-        lock(&self.counters)
     }
 }
 
@@ -261,6 +287,11 @@ fn reconcile(
         found.first = found.counters;
     }
     Ok(())
+}
+
+/// Whether sockets may leave the time-wait table without a sign: no probe tells of it.
+fn is_restless(memory: &Memory, exact: bool) -> bool {
+    !exact && memory.found.counters.time_wait.is_none_or(|sockets| sockets > 0)
 }
 
 fn sign(inode: u32, totals: &Counters, time_waits: &HashMap<u32, TimeWaits>) -> Sign {

@@ -14,7 +14,7 @@ mod search;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use containers::ContainerNames;
 use known::Known;
@@ -26,7 +26,7 @@ use super::{netns, proc_cgroup};
 /// How often to look when nothing asks for more.
 const PASS_EVERY: Duration = Duration::from_secs(10);
 /// How often to look at most.
-const PASS_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+const PASS_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// How long to wait for each process that the last pass looked at, at least. Looking takes 5 to
 /// 10 us a process, so that no pass that was asked for makes it more than 1 % of a core.
 const WAIT_PER_PROCESS: Duration = Duration::from_millis(1);
@@ -79,6 +79,8 @@ pub struct Namespaces {
     passed: Option<(Instant, usize)>,
     /// When the last pass was that nobody had asked for.
     regular: Option<Instant>,
+    /// When names were last made or removed, as the last pass found it.
+    stamps: Vec<Option<SystemTime>>,
 }
 
 impl Namespaces {
@@ -99,12 +101,14 @@ impl Namespaces {
             round: None,
             passed: None,
             regular: None,
+            stamps: Vec::new(),
         }
     }
 
-    /// Whether it is time for a pass: every 10 s; after a second (or, where there are thousands
-    /// of processes, a millisecond for each) where the last pass left work over, missed a
-    /// namespace that it knew, or somebody met one that it did not.
+    /// Whether it is time for a pass: every 10 s; after 50 ms (or, where there are more than
+    /// fifty processes, a millisecond for each) where the last pass left work over, missed a
+    /// namespace that it knew, somebody met one that it did not, or ip-netns(8) named one or
+    /// removed a name.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         let over = |since: Instant, interval| now.saturating_duration_since(since) >= interval;
@@ -114,8 +118,10 @@ impl Namespaces {
         let processes = u32::try_from(processes).unwrap_or(u32::MAX);
         let at_most_every = PASS_AT_MOST_EVERY.max(WAIT_PER_PROCESS.saturating_mul(processes));
         let unfinished = || self.round.is_some() || self.known.values().any(|it| it.missed > 0);
+        let renamed = || self.scope == Scope::All && self.stamps != self.places.stamps();
         over(regular, PASS_EVERY)
-            || over(passed, at_most_every) && (unfinished() || self.containers.is_wanted())
+            || over(passed, at_most_every)
+                && (unfinished() || self.containers.is_wanted() || renamed())
     }
 
     /// Makes a pass: looks at the mounts, and at [`PROCESSES_PER_PASS`] processes at most.
@@ -128,6 +134,8 @@ impl Namespaces {
         if regular {
             self.regular = Some(now);
         }
+        // Before the names themselves: what changes in between is looked at again.
+        self.stamps = self.places.stamps();
         let host = netns::host(&self.places.proc);
         let mut changes = Changes { complete: true, ..Changes::default() };
         let found = match self.scope {

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -19,6 +20,14 @@ pub(super) struct Places {
     pub(super) proc: PathBuf,
     /// Where ip-netns(8) keeps names.
     pub(super) folders: Vec<PathBuf>,
+}
+
+impl Places {
+    /// When a name was last added to each of the folders or removed from it.
+    pub(super) fn stamps(&self) -> Vec<Option<SystemTime>> {
+        let stamp = |folder: &PathBuf| fs::metadata(folder).and_then(|it| it.modified()).ok();
+        self.folders.iter().map(stamp).collect()
+    }
 }
 
 /// A place in the file system where a namespace is mounted, or a link to one.

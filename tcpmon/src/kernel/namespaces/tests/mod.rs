@@ -192,6 +192,19 @@ fn many_processes_make_passes_rarer() {
 }
 
 #[test]
+fn a_name_that_comes_or_goes_is_reason_for_a_pass() {
+    let mut machine = Machine::new();
+    machine.pass();
+    let after =
+        |machine: &Machine| machine.namespaces.is_due(machine.now + Duration::from_millis(60));
+    assert!(!after(&machine));
+    machine.namespaces.stamps = vec![None];
+    assert!(after(&machine) && !machine.namespaces.is_due(machine.now));
+    machine.pass();
+    assert!(!after(&machine));
+}
+
+#[test]
 fn passes_come_sooner_when_there_is_reason() {
     let mut machine = Machine::new();
     assert!(machine.namespaces.is_due(machine.now), "nothing is known");
