@@ -32,12 +32,13 @@ const PAGES: [&str; 6] = [
 
 /// Commands that no test can run, by their beginning, and why. Those of xtask are still looked up
 /// in its help.
-const NOT_RUN: [(&str, &str); 7] = [
+const NOT_RUN: [(&str, &str); 8] = [
     ("cargo xtask run", "becomes a daemon at the usual places"),
     ("cargo xtask test", "would run this test again"),
     ("cargo xtask setup", "may install packages"),
     ("cargo xtask build", "compiles everything in release mode"),
     ("cargo xtask bench", "takes minutes, and the machine for itself"),
+    ("cargo xtask vm", "takes minutes, and is a step of `cargo xtask test`"),
     ("sudo dnf", "Fedora's"),
     ("sudo pacman", "Arch's"),
 ];

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check and test, from a clone with nothing set up.
 //!
-//! The first step that fails ends it. Integration tests load probes and make
+//! The first step that fails ends it; the one that takes longest, other kernels in virtual
+//! machines, is the last. Integration tests load probes and make
 //! network namespaces, so they run as root: an ordinary user's are compiled as
 //! that user, and only their finished programs run through sudo.
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::{
     build::cargo,
     process::{capture, find_program, is_root, run, step},
-    setup,
+    setup, vm,
 };
 
 /// The release of cargo-deny that `--deny` installs.
@@ -29,6 +30,9 @@ pub struct Args {
     /// it is missing (minutes)
     #[arg(long)]
     deny: bool,
+    /// Leave out the system tests on other kernels, in virtual machines (see `cargo xtask vm`)
+    #[arg(long)]
+    no_vm: bool,
     /// Run only the tests whose names contain this, without the other checks; what follows
     /// another `--` goes to the test programs
     #[arg(last = true)]
@@ -65,7 +69,11 @@ pub fn main(args: &Args) -> Result<()> {
             run(test(&["--test", "*", "--config", RUNNER]).args(&args.filter))?;
         }
         run(test(&["--doc"]).args(&args.filter))
-    })
+    })?;
+    if args.filter.is_empty() && !args.no_vm {
+        step("system tests on other kernels (cargo xtask vm)", vm::all)?;
+    }
+    Ok(())
 }
 
 /// Checks licences and sources of all dependencies where cargo-deny is

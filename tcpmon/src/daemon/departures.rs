@@ -16,6 +16,8 @@ use crate::model::time_wait::is_exit;
 /// How long a record waits for the one that explains it. The two are written within microseconds,
 /// so only a look at the ring that falls between them parts them, and the next look is 5 ms away.
 const PATIENCE: Duration = Duration::from_millis(10);
+/// How much longer it waits while no batch comes, as in [`super::held`].
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Records that wait for their explanation.
 #[derive(Debug, Default)]
@@ -27,8 +29,10 @@ pub struct Departures {
 
 impl Departures {
     /// Gives the exits in `batch` their reasons, and takes out of it those that must wait and the
-    /// explanations. Records that waited and need not any longer come first.
-    pub fn settle(&mut self, batch: &mut Vec<Transition>, now: Instant) {
+    /// explanations. Records that waited and need not any longer come first. `looked` is when the
+    /// reader looked at the ring for this batch: what had been put there before is in it, and in
+    /// those before.
+    pub fn settle(&mut self, batch: &mut Vec<Transition>, looked: Instant, now: Instant) {
         if !batch.iter().any(is_exit) && self.waiting.is_empty() {
             return;
         }
@@ -63,8 +67,9 @@ impl Departures {
                 }
             }
         }
-        // Only now: the explanation may be in this batch, however late it was looked at.
-        ready.extend(self.expire(now));
+        // Only now, and by the reader's clock: the explanation may be in this batch, however late it
+        // was looked at, or in the next, if this one was made early and waited.
+        ready.extend(self.expire(looked));
         for (cookie, index) in self.places.drain() {
             self.waiting.insert(cookie, (batch[index], now + PATIENCE));
             superfluous.push(index);
@@ -82,10 +87,10 @@ impl Departures {
         }
     }
 
-    /// When the next record has waited long enough; `None` if none waits.
+    /// When the next record has waited long enough even if no batch comes; `None` if none waits.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.waiting.values().map(|(_, deadline)| *deadline).min()
+        self.waiting.values().map(|(_, deadline)| *deadline + GRACE).min()
     }
 
     fn expire(&mut self, now: Instant) -> Vec<Transition> {
@@ -138,7 +143,7 @@ mod tests {
             exit(1, 5, Expired),
             other(6),
         ];
-        departures.settle(&mut batch, Instant::now());
+        departures.settle(&mut batch, Instant::now(), Instant::now());
         assert_eq!(shown(&batch), [(1, "expired"), (2, "expired"), (3, "reused"), (1, "")]);
         assert!(batch.iter().take(3).all(|record| record.flags & flags::ACTIVE != 0));
         assert_eq!(departures.deadline(), None);
@@ -148,20 +153,24 @@ mod tests {
     fn reasons_are_found_in_a_later_batch() {
         let (mut departures, now) = (Departures::default(), Instant::now());
         let mut batch = vec![exit(1, 1, Cancelled), other(2)];
-        departures.settle(&mut batch, now);
+        departures.settle(&mut batch, now, now);
         assert_eq!(shown(&batch), [(1, "")]);
         let mut batch = vec![other(3), exit(1, 4, Expired)];
-        departures.settle(&mut batch, now + 2 * PATIENCE);
+        departures.settle(&mut batch, now + 2 * PATIENCE, now + 2 * PATIENCE);
         assert_eq!(shown(&batch), [(1, "expired"), (1, "")]);
     }
 
     #[test]
     fn who_is_not_explained_was_killed() {
         let (mut departures, now) = (Departures::default(), Instant::now());
-        departures.settle(&mut vec![exit(1, 1, Cancelled), exit(2, 2, Cancelled)], now);
-        assert_eq!(departures.deadline(), Some(now + PATIENCE));
+        departures.settle(&mut vec![exit(1, 1, Cancelled), exit(2, 2, Cancelled)], now, now);
+        assert_eq!(departures.deadline(), Some(now + PATIENCE + GRACE));
+        let late = now + PATIENCE;
+        let mut batch = vec![other(3)];
+        departures.settle(&mut batch, now, late);
+        assert_eq!(shown(&batch), [(1, "")], "the batch was made early, and waited");
         let mut batch = Vec::new();
-        departures.settle(&mut batch, now + PATIENCE);
+        departures.settle(&mut batch, late, late);
         assert_eq!(shown(&batch), [(1, "killed"), (2, "killed")]);
     }
 
@@ -169,10 +178,10 @@ mod tests {
     fn who_is_set_anew_has_not_left() {
         let (mut departures, now) = (Departures::default(), Instant::now());
         let mut batch = vec![exit(1, 1, Cancelled), exit(1, 1, Rearmed), exit(2, 2, Cancelled)];
-        departures.settle(&mut batch, now);
+        departures.settle(&mut batch, now, now);
         assert!(batch.is_empty());
         let mut batch = vec![exit(2, 3, Rearmed), exit(2, 4, Cancelled), exit(2, 5, Expired)];
-        departures.settle(&mut batch, now);
+        departures.settle(&mut batch, now, now);
         assert_eq!(shown(&batch), [(2, "expired")]);
         assert_eq!(departures.deadline(), None);
     }
@@ -180,7 +189,7 @@ mod tests {
     #[test]
     fn an_explanation_of_what_was_lost_is_nothing() {
         let mut batch = vec![exit(1, 1, Expired), exit(2, 1, Rearmed)];
-        Departures::default().settle(&mut batch, Instant::now());
+        Departures::default().settle(&mut batch, Instant::now(), Instant::now());
         assert!(batch.is_empty());
     }
 }

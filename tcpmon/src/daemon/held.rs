@@ -36,8 +36,9 @@ fn follows(record: &Transition) -> bool {
 
 impl Held {
     /// Fills in the ports that `batch` tells, and takes out of it the records that must wait.
-    /// Records that waited and need not any longer come first.
-    pub fn settle(&mut self, batch: &mut Vec<Transition>, now: Instant) {
+    /// Records that waited and need not any longer come first. `looked` is when the reader looked
+    /// at the ring for this batch: what had been put there before is in it, and in those before.
+    pub fn settle(&mut self, batch: &mut Vec<Transition>, looked: Instant, now: Instant) {
         let mut ready = Vec::new();
         self.places.clear();
         for index in 0..batch.len() {
@@ -53,8 +54,9 @@ impl Held {
                 }
             }
         }
-        // Only now: the port may be in this batch, however late it was looked at.
-        ready.extend(self.expire(now));
+        // Only now, and by the reader's clock: the port may be in this batch, however late it was
+        // looked at, or in the next, if this one was made early and waited.
+        ready.extend(self.expire(looked));
         if !self.places.is_empty() {
             let places = &self.places;
             let waiting = &mut self.waiting;
@@ -130,7 +132,7 @@ mod tests {
             record(2, 3, SynSent, Established, 42),
             record(1, 4, SynSent, Close, 0),
         ];
-        Held::default().settle(&mut batch, Instant::now());
+        Held::default().settle(&mut batch, Instant::now(), Instant::now());
         assert_eq!(shown(&batch), [(1, 1, 0), (2, 2, 42), (2, 3, 42), (1, 4, 0)]);
     }
 
@@ -138,12 +140,12 @@ mod tests {
     fn the_port_is_found_in_a_later_batch() {
         let (mut held, now) = (Held::default(), Instant::now());
         let mut batch = vec![record(1, 1, Close, SynSent, 0), record(2, 2, Close, SynSent, 7)];
-        held.settle(&mut batch, now);
+        held.settle(&mut batch, now, now);
         assert_eq!(shown(&batch), [(2, 2, 7)]);
         assert!(held.deadline().is_some());
         let mut batch =
             vec![record(3, 3, Established, Close, 9), record(1, 4, SynSent, Established, 42)];
-        held.settle(&mut batch, now);
+        held.settle(&mut batch, now, now);
         assert_eq!(shown(&batch), [(1, 1, 42), (3, 3, 9), (1, 4, 42)]);
         assert_eq!(held.deadline(), None);
     }
@@ -151,19 +153,32 @@ mod tests {
     #[test]
     fn a_batch_that_comes_late_still_tells_the_port() {
         let (mut held, now) = (Held::default(), Instant::now());
-        held.settle(&mut vec![record(1, 1, Close, SynSent, 0)], now);
+        held.settle(&mut vec![record(1, 1, Close, SynSent, 0)], now, now);
         let mut batch = vec![record(1, 2, SynSent, Established, 42)];
-        held.settle(&mut batch, now + 2 * PATIENCE);
+        held.settle(&mut batch, now + 2 * PATIENCE, now + 2 * PATIENCE);
         assert_eq!(shown(&batch), [(1, 1, 42), (1, 2, 42)]);
+    }
+
+    #[test]
+    fn a_batch_that_was_made_early_and_waited_proves_nothing() {
+        let (mut held, now) = (Held::default(), Instant::now());
+        held.settle(&mut vec![record(1, 1, Close, SynSent, 0)], now, now);
+        let late = now + 2 * PATIENCE;
+        let mut batch = vec![record(2, 2, Established, Close, 9)];
+        held.settle(&mut batch, now, late);
+        assert_eq!(shown(&batch), [(2, 2, 9)]);
+        let mut batch = vec![record(1, 3, SynSent, Established, 42)];
+        held.settle(&mut batch, late, late);
+        assert_eq!(shown(&batch), [(1, 1, 42), (1, 3, 42)]);
     }
 
     #[test]
     fn an_event_is_shown_without_its_port_rather_than_late() {
         let (mut held, now) = (Held::default(), Instant::now());
         let mut batch = vec![record(1, 1, Close, SynSent, 0)];
-        held.settle(&mut batch, now);
+        held.settle(&mut batch, now, now);
         assert!(batch.is_empty());
-        held.settle(&mut batch, now + PATIENCE);
+        held.settle(&mut batch, now + PATIENCE, now + PATIENCE);
         assert_eq!(shown(&batch), [(1, 1, 0)]);
     }
 
@@ -175,7 +190,7 @@ mod tests {
             record(1, 2, SynSent, Close, 0),
             record(1, 3, Close, SynSent, 0),
         ];
-        held.settle(&mut batch, Instant::now());
+        held.settle(&mut batch, Instant::now(), Instant::now());
         assert_eq!(shown(&batch), [(1, 1, 0), (1, 2, 0)]);
     }
 }

@@ -194,14 +194,14 @@ impl Worker {
                     // The reader may have ended; then the vector is not needed.
                     let _ = spares.send(batch.records);
                 }
-                Err(RecvTimeoutError::Timeout) => self.settle(&mut Vec::new()),
+                Err(RecvTimeoutError::Timeout) => self.settle(&mut Vec::new(), Instant::now()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
     fn handle(&mut self, batch: &mut Batch) {
-        self.settle(&mut batch.records);
+        self.settle(&mut batch.records, batch.looked);
         let lost = if batch.begins { 0 } else { batch.lost_total.saturating_sub(self.lost_total) };
         self.lost_total = batch.lost_total;
         if lost > 0 {
@@ -211,10 +211,10 @@ impl Worker {
         }
     }
 
-    fn settle(&mut self, records: &mut Vec<Transition>) {
+    fn settle(&mut self, records: &mut Vec<Transition>, looked: Instant) {
         let now = Instant::now();
-        self.held.settle(records, now);
-        self.departures.settle(records, now);
+        self.held.settle(records, looked, now);
+        self.departures.settle(records, looked, now);
         if records.is_empty() {
             return;
         }

@@ -38,10 +38,12 @@ const BATCH: usize = 16_384;
 pub const QUEUED_BATCHES: usize = 16;
 
 /// What one look at the ring brought.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
     /// Records in the order of the ring.
     pub records: Vec<Transition>,
+    /// When the look began: what had been put on the ring by then is in this batch or an earlier.
+    pub looked: Instant,
     /// Records lost for want of room on the ring, since the probes were loaded.
     pub lost_total: u64,
     /// The probes did not put records on the ring before this batch.
@@ -211,6 +213,7 @@ impl Reader {
     /// Takes what is on the ring, up to one batch: whether there was any, and whether there may
     /// be more. `None` once nobody takes batches.
     fn drain(&mut self) -> io::Result<Option<(bool, bool)>> {
+        let looked = Instant::now();
         let mut records = self.spares.try_recv().unwrap_or_default();
         while records.len() < BATCH {
             let Some(item) = self.ring.events.next() else { break };
@@ -225,7 +228,7 @@ impl Reader {
         }
         let (found, more) = (!records.is_empty(), records.len() == BATCH);
         let lost_total = self.lost_total()?;
-        if self.batches.send(Batch { records, lost_total, begins: false }).is_err() {
+        if self.batches.send(Batch { records, looked, lost_total, begins: false }).is_err() {
             return Ok(None);
         }
         Ok(Some((found, more)))
@@ -235,7 +238,8 @@ impl Reader {
     /// nobody takes batches.
     fn begin(&mut self) -> io::Result<bool> {
         let lost_total = self.lost_total()?;
-        Ok(self.batches.send(Batch { records: Vec::new(), lost_total, begins: true }).is_ok())
+        let (records, looked) = (Vec::new(), Instant::now());
+        Ok(self.batches.send(Batch { records, looked, lost_total, begins: true }).is_ok())
     }
 
     fn lost_total(&self) -> io::Result<u64> {

@@ -27,7 +27,8 @@ impl Budget {
     /// Whether work may begin: what the work before took has been made up for.
     #[must_use]
     pub fn allows(&self, now: Instant) -> bool {
-        self.credit_at(now) >= 0.0
+        // Less than a nanosecond is a matter of rounding.
+        self.credit_at(now) > -1e-9
     }
 
     /// How long until [`Self::allows`]; zero where it does.

@@ -114,12 +114,17 @@ fn lines_that_are_not_events_are_refused_by_member() {
         (whole.replace("10.0.0.2", "10.0.0"), "daddr \"10.0.0\""),
         (whole.replace("\"active\"", "\"idle\""), "role \"idle\""),
         (whole.replace("5432", "65536"), "65536"),
+        (
+            whole.replace("\"substate\":\"time_wait\"", "\"substate\":\"close\""),
+            "substate \"close\"",
+        ),
+        (whole.replace("\"substate\":\"time_wait\"", "\"reason\":\"old\""), "reason \"old\""),
         (r#"{"lost":1,"where":"nowhere"}"#.to_owned(), "where \"nowhere\""),
     ] {
         let error = parse_line(line.as_bytes()).expect_err(&line).to_string();
         assert!(error.contains(complaint), "{error}");
     }
-    let later = whole.replace("\"cookie\"", "\"substate\":\"fin_wait2\",\"cookie\"");
+    let later = whole.replace("\"cookie\"", "\"region\":\"north\",\"cookie\"");
     assert_eq!(parse_line(later.as_bytes()).expect("later"), Line::Event(example()));
 }
 

@@ -17,7 +17,7 @@ use crate::support::measure::watch;
 use crate::support::program::{Lines, run};
 use crate::support::tail::Tail;
 use crate::support::turn::Turn;
-use crate::support::{expected, lab};
+use crate::support::{expected, lab, skipped};
 
 /// The name of this process, as the kernel has it: that of its first thread.
 fn own_comm() -> String {
@@ -213,8 +213,10 @@ fn their_service_is_the_unit_of_the_unified_hierarchy() {
 fn their_service_is_the_unit_of_a_version_1_hierarchy() {
     let name = "tcpmon-v1-test.service";
     let Some(cgroup) = Cgroup::make("cgroup", "memory", name) else {
-        eprintln!("not tested: there is no version 1 memory hierarchy here");
-        return;
+        return skipped(
+            "a version 1 hierarchy",
+            "cgroup hierarchy of version 1 for memory (CONFIG_MEMCG_V1)",
+        );
     };
     service_of(&cgroup, name);
 }

@@ -71,8 +71,17 @@ pub fn ensure(flag: Option<&str>) -> Result<()> {
 
 /// CI on Debian takes Debian's toolchain, so that the longest way of set-up is walked there.
 fn choice_of_ci() -> Option<&'static str> {
-    let in_ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-    (in_ci && Family::of_this_machine() == Family::Debian).then_some(SYSTEM)
+    (in_ci() && Family::of_this_machine() == Family::Debian).then_some(SYSTEM)
+}
+
+/// Whether this runs in CI, where nothing may be left out.
+pub fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+/// Gets new lists of Debian packages.
+pub fn update_package_lists() -> Result<()> {
+    system::update()
 }
 
 /// Installs a Debian package that provides a program the tests need.

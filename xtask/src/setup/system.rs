@@ -79,12 +79,17 @@ impl Family {
 pub(super) fn install_debian_rust() -> Result<()> {
     let mut set = find_set()?;
     if set.is_none() {
-        step("package lists (apt-get update)", || apt(&["update"]))?;
+        update()?;
         set = find_set()?;
     }
     let set =
         set.with_context(|| format!("no Debian package offers Rust {OLDEST_RUST} or newer here"))?;
     install_debian(&set)
+}
+
+/// Gets new lists of packages.
+pub(super) fn update() -> Result<()> {
+    step("package lists (apt-get update)", || apt(&["update"]))
 }
 
 /// Installs Debian packages, and never removes one for their sake.
