@@ -1,6 +1,6 @@
 //! A namespace that ends takes its sockets along, and its series.
 
-use xtask::lab::{Addresses, Checkpoint, Namespace, Recipe};
+use xtask::lab::{Addresses, Checkpoint, Ledger, Namespace, Recipe};
 
 use crate::support::books::{Auditor, PROMPT, Told};
 use crate::support::daemon::Daemon;
@@ -51,6 +51,29 @@ fn that_is_removed_takes_its_series_along() {
 #[test]
 fn that_is_removed_takes_its_series_along_ipv6() {
     takes_its_series_along(Addresses::Ipv6);
+}
+
+/// The kernel gives the lowest free inode to the next namespace: whatever the daemon keeps under
+/// that number is another's.
+#[test]
+fn that_gets_the_inode_of_one_that_has_gone_begins_anew() {
+    let turn = Turn::shared();
+    let daemon = Daemon::start(&turn, &PROMPT);
+    let mut inodes = Vec::new();
+    for connections in 1..=8 {
+        let mut lab = lab::open(Addresses::Ipv4);
+        let netns = lab.namespaces()[0].clone();
+        lab.perform(Recipe::DataAfterClose, Some(connections)).expect("a recipe");
+        let mut told = Told::default();
+        eventually("the books of this namespace alone", || {
+            told = Told::of(&daemon.metrics(), &netns.name);
+            let entered = Ledger::of(&netns).expect("a ledger").entered();
+            (told.entered == entered && told.exited("killed") == connections).then_some(())
+        });
+        inodes.push(netns.inode);
+    }
+    let again = (1..inodes.len()).filter(|at| inodes[..*at].contains(&inodes[*at])).count();
+    eprintln!("{again} of {} namespaces had the inode of one before", inodes.len());
 }
 
 #[test]
