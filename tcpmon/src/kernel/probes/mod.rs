@@ -139,7 +139,7 @@ fn give_memory_back() {
 pub fn try_each() -> Vec<ProbeCheck> {
     let load = |load: fn(&mut Ebpf, &aya::Btf) -> Result<(), ProbeError>| {
         let (offsets, types) = kernel_types().map_err(|error| error.to_string())?;
-        let mut ebpf = load_object(&offsets, &types, MapSizes::default(), Scope::default(), 0)
+        let mut ebpf = load_object(&offsets, &types, MapSizes::SMALL, Scope::default(), 0)
             .map_err(|error| error.to_string())?;
         load(&mut ebpf, &types).map_err(|error| match error {
             ProbeError::Program { reason, .. } => reason,

@@ -89,7 +89,7 @@ pub(super) fn tw_timer_handler(offsets: &Offsets, types: &aya::Btf) -> Result<u6
         Ok(None) => log::debug!("/proc/kallsyms hides its addresses"),
         Err(error) => log::debug!("cannot read /proc/kallsyms: {error}"),
     }
-    let mut ebpf = load_object(offsets, types, MapSizes::default(), Scope::default(), 0)?;
+    let mut ebpf = load_object(offsets, types, MapSizes::SMALL, Scope::default(), 0)?;
     tw_handler::learn(&mut ebpf, types)
 }
 

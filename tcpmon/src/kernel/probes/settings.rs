@@ -40,6 +40,20 @@ pub struct MapSizes {
     pub destinations: u32,
 }
 
+impl MapSizes {
+    /// For an object that is loaded to see whether that works, and let go of at once.
+    pub(super) const SMALL: Self = Self {
+        ring_bytes: 4_096,
+        sockets: 64,
+        listeners: 64,
+        services: 64,
+        failures: 64,
+        embryos: 64,
+        namespaces: 64,
+        destinations: 64,
+    };
+}
+
 impl Default for MapSizes {
     fn default() -> Self {
         Self {
