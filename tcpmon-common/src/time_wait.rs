@@ -23,6 +23,10 @@ pub struct TimeWaits {
     pub expired: u64,
     /// Sockets that a connect() took over.
     pub reused: u64,
+    /// Sockets that left in any other way: reset, taken over by a SYN, destroyed by `ss -K` or with
+    /// their namespace. Counted when the next time-wait socket of the same CPU shows that nothing
+    /// else became of them: see [`Departure`].
+    pub killed: u64,
 }
 
 impl TimeWaits {
@@ -30,13 +34,6 @@ impl TimeWaits {
     #[must_use]
     pub const fn entered(&self) -> u64 {
         self.started.saturating_sub(self.rearmed)
-    }
-
-    /// Sockets that left it by neither expiry nor connect(): reset, taken over by a SYN, destroyed
-    /// by `ss -K` or with their namespace.
-    #[must_use]
-    pub const fn killed(&self) -> u64 {
-        self.cancelled.saturating_sub(self.rearmed + self.expired + self.reused)
     }
 
     /// Sockets that entered since the counting began less those that left: negative where more of
@@ -53,6 +50,7 @@ impl TimeWaits {
         self.rearmed += other.rearmed;
         self.expired += other.expired;
         self.reused += other.reused;
+        self.killed += other.killed;
     }
 }
 
@@ -68,15 +66,19 @@ pub struct EnteredKey {
     pub reserved: u32,
 }
 
-/// The time-wait socket whose timer was cancelled last on a CPU: the next event there says whether
-/// it has gone.
+/// The time-wait socket whose timer was cancelled last on a CPU: the next event there says what
+/// became of it. Until then it is in no count; if nothing has come for a moment, it was killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Departure {
-    /// Address of its timer; 0: none. Compared, never followed.
-    pub timer: u64,
+    /// Its address; 0: none, or what became of it has been counted. Compared, never followed.
+    pub address: u64,
+    /// When, nanoseconds of `CLOCK_MONOTONIC`.
+    pub ts_ns: u64,
     /// Its cookie.
     pub cookie: u64,
+    /// Address of the socket that a connect() took over last: its timer may expire meanwhile.
+    pub reused: u64,
     /// How long it was there, in nanoseconds, or [`crate::DURATION_UNKNOWN`].
     pub duration_ns: u64,
     /// What was kept of it; meaningless unless `kept` is set.
@@ -87,10 +89,16 @@ pub struct Departure {
     pub family: u8,
     /// 1: the table of sockets had it.
     pub kept: u8,
-    /// 1: a connect() took it over.
-    pub reused: u8,
     /// Zero.
-    pub reserved: u8,
+    pub reserved: [u8; 2],
+}
+
+impl Departure {
+    /// Whether it is in no count yet.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.address != 0
+    }
 }
 
 /// What the daemon asks of the probe that learns a timer's function, and the answer.
@@ -139,12 +147,12 @@ impl Ending {
 }
 
 const _: () = {
-    assert!(size_of::<TimeWaits>() == 40);
+    assert!(size_of::<TimeWaits>() == 48);
     assert!(size_of::<EnteredKey>() == 40);
     assert!(core::mem::offset_of!(EnteredKey, netns) == 32);
     assert!(size_of::<Learnt>() == 16);
-    assert!(size_of::<Departure>() == 88);
-    assert!(core::mem::offset_of!(Departure, netns) == 80);
+    assert!(size_of::<Departure>() == 104);
+    assert!(core::mem::offset_of!(Departure, netns) == 96);
 };
 
 #[cfg(feature = "user")]
@@ -159,16 +167,20 @@ unsafe impl aya::Pod for Learnt {}
 // SAFETY: `repr(C)` with integer members only and, by the sizes asserted above, without padding.
 unsafe impl aya::Pod for EnteredKey {}
 
+#[cfg(feature = "user")]
+// SAFETY: as above.
+unsafe impl aya::Pod for Departure {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_timer_set_anew_is_neither_an_entry_nor_an_exit() {
-        let counts = TimeWaits { started: 12, cancelled: 9, rearmed: 2, expired: 4, reused: 2 };
-        assert_eq!((counts.entered(), counts.killed(), counts.balance()), (10, 1, 3));
+        let counts = TimeWaits { started: 12, cancelled: 9, rearmed: 2, ..TimeWaits::default() };
+        assert_eq!((counts.entered(), counts.balance()), (10, 3));
         let older = TimeWaits { cancelled: 5, expired: 5, ..TimeWaits::default() };
-        assert_eq!((older.entered(), older.killed(), older.balance()), (0, 0, -5));
+        assert_eq!((older.entered(), older.balance()), (0, -5));
     }
 
     #[test]

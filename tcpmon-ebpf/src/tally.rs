@@ -63,32 +63,12 @@ pub(crate) fn duration(counters: &mut Counters, state: u8, duration_ns: u64) {
     }
 }
 
-/// Counts one `time_wait -> close` and observes how long it took; with `taken_back`, undoes it.
+/// Counts one `time_wait -> close` and observes how long it took.
 #[inline(always)]
-pub(crate) fn time_wait_end(
-    counters: &mut Counters,
-    family: u8,
-    duration_ns: u64,
-    taken_back: bool,
-) {
-    const TRANSITIONS: usize = 2 * STATE_COUNT * STATE_COUNT;
-    const TIME_WAIT: usize = TcpState::TimeWait as usize;
-    let one = if taken_back { u64::MAX } else { 1 };
-    let index = transition_index(family, TcpState::TimeWait.number(), TcpState::Close.number());
-    let index = inside::<TRANSITIONS>(index);
-    let bucket = inside::<DURATION_BUCKETS>(duration_bucket(duration_ns));
-    let durations = &mut counters.durations;
-    // SAFETY: both indexes are inside.
-    unsafe {
-        let count = counters.transitions.as_mut_ptr().add(index);
-        *count = (*count).wrapping_add(one);
-        if duration_ns != DURATION_UNKNOWN {
-            let count = durations.buckets[TIME_WAIT].as_mut_ptr().add(bucket);
-            *count = (*count).wrapping_add(one);
-            let sum = &mut durations.sum_ns[TIME_WAIT];
-            let more = if taken_back { duration_ns.wrapping_neg() } else { duration_ns };
-            *sum = sum.wrapping_add(more);
-        }
+pub(crate) fn time_wait_end(counters: &mut Counters, family: u8, duration_ns: u64) {
+    transition(counters, family, TcpState::TimeWait.number(), TcpState::Close.number());
+    if duration_ns != DURATION_UNKNOWN {
+        duration(counters, TcpState::TimeWait.number(), duration_ns);
     }
 }
 

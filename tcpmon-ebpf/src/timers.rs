@@ -13,7 +13,7 @@
 
 use crate::{
     kernel::set_by_daemon,
-    maps::DEPARTURE,
+    maps::{DEPARTURE, NAMESPACES},
     owner::{STRANGER, service_key},
     record::{self, Ends},
     sockets, tally,
@@ -49,23 +49,40 @@ pub(crate) fn started(counters: &mut Counters, entering: TimeWait) {
     let Some(departure) = DEPARTURE.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's own value; timers are started with interrupts off.
     let departure = unsafe { &mut *departure };
+    departure.reused = 0;
     let cookie = entering.cookie();
     // The cookie too: the memory of a socket that was killed may be another's by now.
-    let rearmed = departure.timer == entering.address() && departure.cookie == cookie;
-    let counts = tally::time_waits(counters, netns);
-    if let Some(counts) = counts {
+    let rearmed = departure.address == entering.address() && departure.cookie == cookie;
+    if rearmed {
+        stay(counters, departure);
+        departure.address = 0;
+    } else {
+        settle(counters, departure);
+        enter(counters, entering, cookie, netns);
+    }
+    if let Some(counts) = tally::time_waits(counters, netns) {
         // SAFETY: this CPU's own value.
         unsafe {
             (*counts).started += 1;
             (*counts).rearmed += u64::from(rearmed);
         }
     }
-    if rearmed {
-        stay(counters, departure);
-    } else {
-        enter(counters, entering, cookie, netns);
+}
+
+/// Nothing else has become of the socket whose timer was cancelled last: it was killed.
+#[inline(always)]
+fn settle(counters: &mut Counters, departure: &mut Departure) {
+    if !departure.is_open() {
+        return;
     }
-    departure.timer = 0;
+    tally::time_wait_end(counters, departure.family, departure.duration_ns);
+    // Not made anew: the daemon has forgotten a namespace that has gone, and its number may be
+    // another's.
+    if let Some(counts) = NAMESPACES.get_ptr_mut(departure.netns) {
+        // SAFETY: this CPU's own value.
+        unsafe { (*counts).killed += 1 };
+    }
+    departure.address = 0;
 }
 
 /// Notes that a socket is in the table; its own `-> CLOSE` follows.
@@ -102,11 +119,10 @@ fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: u32) {
 /// Takes back what [`cancelled`] did: the socket is still there.
 #[inline(always)]
 fn stay(counters: &mut Counters, departure: &Departure) {
-    tally::time_wait_end(counters, departure.family, departure.duration_ns, true);
     if departure.kept != 0 && !sockets::put(departure.cookie, &departure.socket) {
         counters.losses.time_waits += 1;
     }
-    amend(departure.cookie, departure.timer, Ending::Rearmed);
+    amend(departure.cookie, departure.address, Ending::Rearmed);
 }
 
 /// A socket leaves the table, unless its timer is set anew at once.
@@ -119,6 +135,8 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     let Some(departure) = DEPARTURE.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's own value; timers are cancelled with interrupts off.
     let departure = unsafe { &mut *departure };
+    settle(counters, departure);
+    departure.reused = 0;
     let reused = leaving.is_taken_over();
     let counts = tally::time_waits(counters, netns);
     if let Some(counts) = counts {
@@ -132,13 +150,12 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     let ts_ns = unsafe { bpf_ktime_get_ns() };
     let cookie = leaving.cookie();
     let family = leaving.family();
-    departure.timer = leaving.address();
+    departure.ts_ns = ts_ns;
     departure.cookie = cookie;
     departure.duration_ns = DURATION_UNKNOWN;
     departure.netns = netns;
     departure.family = family as u8;
     departure.kept = 0;
-    departure.reused = u8::from(reused);
     let mut role = 0;
     let mut owner: *const Owner = &raw const STRANGER;
     if let Some(socket) = kept(cookie) {
@@ -152,8 +169,14 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
         }
         sockets::remove(cookie);
     }
-    tally::time_wait_end(counters, departure.family, departure.duration_ns, false);
-    let ending = if reused { Ending::Reused } else { Ending::Cancelled };
+    let ending = if reused {
+        tally::time_wait_end(counters, departure.family, departure.duration_ns);
+        departure.reused = leaving.address();
+        Ending::Reused
+    } else {
+        departure.address = leaving.address();
+        Ending::Cancelled
+    };
     let edge = (TIME_WAIT, CLOSE, role | ending.flags());
     let identity = identity(cookie, leaving.address());
     record::put(true, ts_ns, identity, departure.duration_ns, edge, owner, || {
@@ -174,14 +197,23 @@ pub(crate) fn expired(counters: &mut Counters, leaving: TimeWait) {
     // SAFETY: this CPU's own value; of the timers' probes, none can interrupt another that deals
     // with a time-wait socket, since softirqs do not nest.
     let departure = unsafe { &mut *departure };
-    let known = departure.timer == leaving.address();
-    if known && departure.reused != 0 {
+    if departure.reused == leaving.address() {
         // It expired while it was being taken over, and was counted so.
+        departure.reused = 0;
         return;
     }
+    let known = departure.address == leaving.address();
+    if known {
+        tally::time_wait_end(counters, departure.family, departure.duration_ns);
+        departure.address = 0;
+    }
     if let Some(counts) = tally::time_waits(counters, netns) {
-        // SAFETY: this CPU's own value.
-        unsafe { (*counts).expired += 1 };
+        // SAFETY: this CPU's own value. Where another socket came between (which takes a kernel
+        // whose softirqs can be preempted), this one was taken for killed.
+        unsafe {
+            (*counts).expired += 1;
+            (*counts).killed -= u64::from(!known);
+        }
     }
     amend(leaving.cookie(), leaving.address(), Ending::Expired);
 }

@@ -76,6 +76,12 @@ impl Names {
         name
     }
 
+    /// Reads the names of network namespaces now, for figures that are shown under them: a number
+    /// may have become another's a moment ago.
+    pub fn reread_netns(&self) {
+        lock(&self.netns).reread(Instant::now());
+    }
+
     /// Forgets the name that a network namespace was counted under: it has gone, and so have its
     /// counts.
     pub fn forget_netns(&self, inode: u32) {

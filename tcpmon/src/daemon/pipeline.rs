@@ -173,6 +173,7 @@ impl Pipeline {
             failures: probes.failures,
             time_waits: probes.time_waits,
             entered: probes.entered,
+            departures: probes.departures,
         };
         let counting =
             Counting { counters, census: probes.census, programs: probes.programs, names };

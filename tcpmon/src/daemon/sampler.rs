@@ -11,7 +11,11 @@ use crate::{
         metrics::{Destination, Sample},
         time_wait::TimeWaitSample,
     },
-    kernel::{counters::CounterMaps, probes::TimeWaitMode, program},
+    kernel::{
+        counters::{CounterMaps, Settled},
+        probes::TimeWaitMode,
+        program,
+    },
     model::{address, census::SocketGroup},
 };
 use std::{
@@ -81,6 +85,7 @@ impl Sampler {
     /// worse than nothing.
     pub fn sample(&self) -> Result<Sample, SampleError> {
         let findings = self.survey.ask(SURVEY_PATIENCE);
+        self.names.reread_netns();
         let read = self.read()?;
         let connections = read
             .services
@@ -130,12 +135,13 @@ impl Sampler {
     /// Reads the probes' counters, which the survey has to wait for meanwhile.
     fn read(&self) -> Result<Read, SampleError> {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Settled { totals, time_waits } = maps.settled()?;
         Ok(Read {
-            totals: maps.totals()?,
+            totals,
             services: maps.services()?,
             failures: maps.failures()?,
             ring_lost: maps.ring_lost()?,
-            time_waits: maps.time_waits()?,
+            time_waits,
             entered: maps.entered()?,
         })
     }

@@ -112,7 +112,7 @@ fn exited(sample: &TimeWaitSample) -> Family {
             let count = match reason {
                 Reason::Expired => counts.expired,
                 Reason::Reused => counts.reused,
-                Reason::Killed => counts.killed(),
+                Reason::Killed => counts.killed,
             };
             family.add_count(&[("netns", netns), ("reason", reason.name())], count);
         }

@@ -1,9 +1,12 @@
 //! Reading what the probes counted.
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 use tcpmon_common::{
-    ACTIVITY, Counters, DURATION_BUCKETS, Durations, EnteredKey, FailureKey, Losses, STATE_COUNT,
-    ServiceCounts, ServiceKey, TimeWaits,
+    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, Departure, Durations, EnteredKey,
+    FailureKey, Losses, STATE_COUNT, ServiceCounts, ServiceKey, TcpState, TimeWaits,
+    duration_bucket, transition_index,
 };
 
 /// The maps with exact counters.
@@ -20,6 +23,42 @@ pub struct CounterMaps {
     pub time_waits: PerCpuHashMap<MapData, u32, TimeWaits>,
     /// Entries into the time-wait table by namespace and owner.
     pub entered: PerCpuHashMap<MapData, EnteredKey, u64>,
+    /// Time-wait sockets of which it is not known yet what became of them.
+    pub departures: PerCpuArray<MapData, Departure>,
+}
+
+/// After that a time-wait socket of which nothing else has become was killed: an expiry or a new
+/// time for its timer follows within microseconds.
+const SETTLED: Duration = Duration::from_millis(2);
+
+/// How often the counters are read again where one of these changes meanwhile.
+const READINGS: usize = 5;
+
+/// What the probes counted, at one moment as far as each number goes: none ever falls.
+#[derive(Debug)]
+pub struct Settled {
+    /// The counters, summed over the CPUs.
+    pub totals: Box<Counters>,
+    /// Time-wait sockets that came and went, by inode of their network namespace, in no order.
+    pub time_waits: Vec<(u32, TimeWaits)>,
+}
+
+impl Settled {
+    /// Counts a socket that was killed, and of which the probes do not know yet that it was.
+    fn kill(&mut self, killed: &Departure) {
+        let (from, to) = (TcpState::TimeWait.number(), TcpState::Close.number());
+        self.totals.transitions[transition_index(killed.family, from, to)] += 1;
+        if killed.duration_ns != DURATION_UNKNOWN {
+            let state = usize::from(from);
+            self.totals.durations.buckets[state][duration_bucket(killed.duration_ns)] += 1;
+            self.totals.durations.sum_ns[state] += killed.duration_ns;
+        }
+        // A namespace that has gone is forgotten, and its number may be another's.
+        let of = self.time_waits.iter_mut().find(|(netns, _)| *netns == killed.netns);
+        if let Some((_, counts)) = of {
+            counts.killed += 1;
+        }
+    }
 }
 
 const ZERO: Counters = Counters {
@@ -96,6 +135,44 @@ impl CounterMaps {
             .collect()
     }
 
+    /// What the probes counted, those killed included of which they do not know yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn settled(&self) -> Result<Settled, MapError> {
+        let mut reading = 0;
+        loop {
+            reading += 1;
+            let before = self.open_departures()?;
+            let mut settled = Settled { totals: self.totals()?, time_waits: self.time_waits()? };
+            let after = self.open_departures()?;
+            let now = monotonic();
+            let is_over =
+                |one: &&Departure| now.saturating_sub(Duration::from_nanos(one.ts_ns)) >= SETTLED;
+            let killed: Vec<&Departure> = before.iter().filter(is_over).collect();
+            // One of those may have been counted before or after its count was read.
+            let certain = killed.iter().all(|one| after.contains(one));
+            // Where nothing goes on, what is open now is soon settled.
+            let waits = before == after && killed.len() < before.len();
+            if reading == READINGS || certain && !waits {
+                for one in killed.into_iter().filter(|one| after.contains(one)) {
+                    settled.kill(one);
+                }
+                return Ok(settled);
+            }
+            if waits {
+                std::thread::sleep(SETTLED / 2);
+            }
+        }
+    }
+
+    /// Time-wait sockets that are in no count yet, at most one a CPU.
+    fn open_departures(&self) -> Result<Vec<Departure>, MapError> {
+        let all = self.departures.get(&0, 0)?;
+        Ok(all.iter().filter(|one| one.is_open()).copied().collect())
+    }
+
     /// Time-wait sockets that came and went, by inode of their network namespace, in no order.
     ///
     /// # Errors
@@ -140,6 +217,15 @@ impl CounterMaps {
         }
         Ok(())
     }
+}
+
+/// The probes' clock.
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(
+        now.tv_sec.try_into().unwrap_or_default(),
+        now.tv_nsec.try_into().unwrap_or_default(),
+    )
 }
 
 fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
@@ -189,6 +275,20 @@ fn add(total: &mut Counters, cpu: &Counters) {
 mod tests {
     use super::*;
     use tcpmon_common::transition_index;
+
+    #[test]
+    fn who_was_killed_just_now_is_counted() {
+        let mut settled =
+            Settled { totals: Box::new(ZERO), time_waits: vec![(7, TimeWaits::default())] };
+        let killed = Departure { netns: 7, family: 1, duration_ns: 5, ..Departure::default() };
+        settled.kill(&killed);
+        settled.kill(&Departure { netns: 8, duration_ns: DURATION_UNKNOWN, ..killed });
+        let one = TimeWaits { killed: 1, ..TimeWaits::default() };
+        assert_eq!(settled.time_waits, [(7, one)]);
+        assert_eq!(settled.totals.transitions[transition_index(1, 6, 7)], 2);
+        assert_eq!(settled.totals.durations.sum_ns[6], 5);
+        assert_eq!(settled.totals.durations.buckets[6].iter().sum::<u64>(), 1);
+    }
 
     #[test]
     fn every_member_is_summed() {

@@ -111,6 +111,12 @@ impl NetnsNames {
         self.inodes.iter().map(|(name, &inode)| (Arc::clone(name), inode)).collect()
     }
 
+    /// Reads the names now, however lately they were read.
+    pub fn reread(&mut self, now: Instant) {
+        self.refreshed = None;
+        self.refresh(now);
+    }
+
     fn refresh(&mut self, now: Instant) {
         if self.refreshed.is_some_and(|last| now.duration_since(last) < REFRESH_INTERVAL) {
             return;

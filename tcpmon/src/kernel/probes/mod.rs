@@ -26,7 +26,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 use tcpmon_common::{
-    Control, Counters, EnteredKey, FailureKey, ServiceCounts, ServiceKey, TimeWaits,
+    Control, Counters, Departure, EnteredKey, FailureKey, ServiceCounts, ServiceKey, TimeWaits,
 };
 
 /// The probes, attached until `links` is dropped.
@@ -47,6 +47,8 @@ pub struct Probes {
     pub time_waits: PerCpuHashMap<MapData, u32, TimeWaits>,
     /// Entries into the time-wait table by namespace and owner.
     pub entered: PerCpuHashMap<MapData, EnteredKey, u64>,
+    /// Time-wait sockets of which it is not known yet what became of them.
+    pub departures: PerCpuArray<MapData, Departure>,
     /// Records.
     pub events: RingBuf<MapData>,
     /// Counts all sockets of a network namespace.
@@ -117,6 +119,7 @@ impl Probes {
             failures: take(&mut ebpf, "PORT_FAILURES")?,
             time_waits: take(&mut ebpf, "NAMESPACES")?,
             entered: take(&mut ebpf, "ENTERED")?,
+            departures: take(&mut ebpf, "DEPARTURE")?,
             events: take(&mut ebpf, "EVENTS")?,
             census,
             log,
