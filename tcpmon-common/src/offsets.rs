@@ -37,6 +37,8 @@ pub struct Offsets {
     pub sock_err: u32,
     /// `struct net`: `ns.inum`, u32.
     pub net_inum: u32,
+    /// `struct net`: `net_cookie`, u64.
+    pub net_cookie: u32,
     /// `struct tcp_sock`: `inet_conn.icsk_inet.inet_sport`, network order, u16.
     pub tcp_sport: u32,
     /// `struct tcp_sock`: `tsorted_sent_queue.next`, a pointer.
@@ -100,7 +102,7 @@ pub struct Offsets {
     pub timewait_substate: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 42 * 4 && align_of::<Offsets>() == 4);
+const _: () = assert!(size_of::<Offsets>() == 43 * 4 && align_of::<Offsets>() == 4);
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, only `u32` members, so any bytes are a value and there is no padding.

@@ -13,6 +13,9 @@ use crate::maps::{ServiceKey, Socket};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TimeWaits {
+    /// Which namespace of that number they are of: its cookie, not used again until reboot
+    /// (`net_cookie` of `struct net`); 0 where nothing was counted.
+    pub net_cookie: u64,
     /// Starts of a timer, those that set it anew included.
     pub started: u64,
     /// Cancellations, those that set it anew and those by expiry included.
@@ -43,7 +46,7 @@ impl TimeWaits {
         self.started.wrapping_sub(self.cancelled).cast_signed()
     }
 
-    /// Adds what another CPU counted.
+    /// Adds what another CPU counted of the same namespace.
     pub const fn add(&mut self, other: &Self) {
         self.started += other.started;
         self.cancelled += other.cancelled;
@@ -60,6 +63,8 @@ impl TimeWaits {
 pub struct EnteredKey {
     /// Whose sockets they are.
     pub service: ServiceKey,
+    /// Cookie of the network namespace.
+    pub net_cookie: u64,
     /// Inode of the network namespace.
     pub netns: u32,
     /// Zero.
@@ -77,6 +82,8 @@ pub struct Departure {
     pub ts_ns: u64,
     /// Its cookie.
     pub cookie: u64,
+    /// Cookie of its network namespace.
+    pub net_cookie: u64,
     /// Address of the socket that a connect() took over last: its timer may expire meanwhile.
     pub reused: u64,
     /// How long it was there, in nanoseconds, or [`crate::DURATION_UNKNOWN`].
@@ -147,12 +154,12 @@ impl Ending {
 }
 
 const _: () = {
-    assert!(size_of::<TimeWaits>() == 48);
-    assert!(size_of::<EnteredKey>() == 40);
-    assert!(core::mem::offset_of!(EnteredKey, netns) == 32);
+    assert!(size_of::<TimeWaits>() == 56);
+    assert!(size_of::<EnteredKey>() == 48);
+    assert!(core::mem::offset_of!(EnteredKey, netns) == 40);
     assert!(size_of::<Learnt>() == 16);
-    assert!(size_of::<Departure>() == 104);
-    assert!(core::mem::offset_of!(Departure, netns) == 96);
+    assert!(size_of::<Departure>() == 112);
+    assert!(core::mem::offset_of!(Departure, netns) == 104);
 };
 
 #[cfg(feature = "user")]

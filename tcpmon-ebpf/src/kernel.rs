@@ -25,6 +25,7 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     sock_protocol: 0,
     sock_err: 0,
     net_inum: 0,
+    net_cookie: 0,
     tcp_sport: 0,
     tcp_sent_queue: 0,
     socket_sk: 0,

@@ -1,6 +1,9 @@
 //! The exact counters.
 
-use crate::maps::{ENTERED, NAMESPACES, PORT_FAILURES, SERVICES};
+use crate::{
+    maps::{ENTERED, NAMESPACES, PORT_FAILURES, SERVICES},
+    time_wait::Netns,
+};
 use core::arch::asm;
 use tcpmon_common::{
     ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EnteredKey, FailureKey, STATE_COUNT,
@@ -72,25 +75,32 @@ pub(crate) fn time_wait_end(counters: &mut Counters, family: u8, duration_ns: u6
     }
 }
 
-/// The counts of time-wait sockets in a namespace; `None` where there is no room for them, which
-/// is counted.
+/// This CPU's counts of time-wait sockets in a namespace, begun anew where its number was
+/// another's; `None` where there is no room for them, which is counted.
 #[inline(always)]
-pub(crate) fn time_waits(counters: &mut Counters, netns: u32) -> Option<*mut TimeWaits> {
-    let counts = NAMESPACES.get_ptr_mut(netns).or_else(|| {
+pub(crate) fn time_waits(counters: &mut Counters, netns: Netns) -> Option<*mut TimeWaits> {
+    let counts = NAMESPACES.get_ptr_mut(netns.inode).or_else(|| {
         // Another CPU may have been first: then there is an element, which is all we want.
-        let _ = NAMESPACES.insert(netns, TimeWaits::default(), BPF_NOEXIST);
-        NAMESPACES.get_ptr_mut(netns)
+        let _ = NAMESPACES.insert(netns.inode, TimeWaits::default(), BPF_NOEXIST);
+        NAMESPACES.get_ptr_mut(netns.inode)
     });
-    if counts.is_none() {
+    let Some(counts) = counts else {
         counters.losses.namespaces += 1;
+        return None;
+    };
+    // SAFETY: this CPU's own value.
+    unsafe {
+        if (*counts).net_cookie != netns.cookie {
+            *counts = TimeWaits { net_cookie: netns.cookie, ..TimeWaits::default() };
+        }
     }
-    counts
+    Some(counts)
 }
 
 /// Counts one entry into the time-wait table for its owner.
 #[inline(always)]
-pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: u32) {
-    let key = EnteredKey { service, netns, reserved: 0 };
+pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns) {
+    let key = EnteredKey { service, net_cookie: netns.cookie, netns: netns.inode, reserved: 0 };
     if ENTERED.get_ptr_mut(key).is_none() {
         let _ = ENTERED.insert(key, 0, BPF_NOEXIST);
     }

@@ -17,6 +17,14 @@ use tcpmon_common::{ABSENT, Address, Family, TcpState};
 #[unsafe(no_mangle)]
 static TW_HANDLER: u64 = 0;
 
+/// A network namespace, by its number, which another may have had before, and by its cookie, which
+/// none ever had.
+#[derive(Clone, Copy)]
+pub(crate) struct Netns {
+    pub(crate) inode: u32,
+    pub(crate) cookie: u64,
+}
+
 /// A `struct inet_timewait_sock` in the time-wait table.
 #[derive(Clone, Copy)]
 pub(crate) struct TimeWait(u64);
@@ -75,11 +83,14 @@ impl TimeWait {
         self.peek(offset!(common_cookie))
     }
 
-    /// Inode of its network namespace.
+    /// Its network namespace.
     #[inline(always)]
-    pub(crate) fn netns(self) -> u32 {
+    pub(crate) fn netns(self) -> Netns {
         let net: u64 = self.peek(offset!(common_net));
-        peek(net + u64::from(offset!(net_inum)))
+        Netns {
+            inode: peek(net + u64::from(offset!(net_inum))),
+            cookie: peek(net + u64::from(offset!(net_cookie))),
+        }
     }
 
     /// The address family.

@@ -17,7 +17,7 @@ use crate::{
     owner::{STRANGER, service_key},
     record::{self, Ends},
     sockets, tally,
-    time_wait::TimeWait,
+    time_wait::{Netns, TimeWait},
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpmon_common::{
@@ -43,7 +43,7 @@ fn is_watched(netns: u32) -> bool {
 #[inline(always)]
 pub(crate) fn started(counters: &mut Counters, entering: TimeWait) {
     let netns = entering.netns();
-    if !is_watched(netns) {
+    if !is_watched(netns.inode) {
         return;
     }
     let Some(departure) = DEPARTURE.get_ptr_mut(0) else { return };
@@ -76,18 +76,21 @@ fn settle(counters: &mut Counters, departure: &mut Departure) {
         return;
     }
     tally::time_wait_end(counters, departure.family, departure.duration_ns);
-    // Not made anew: the daemon has forgotten a namespace that has gone, and its number may be
-    // another's.
+    // Another namespace may have the number by now.
     if let Some(counts) = NAMESPACES.get_ptr_mut(departure.netns) {
         // SAFETY: this CPU's own value.
-        unsafe { (*counts).killed += 1 };
+        unsafe {
+            if (*counts).net_cookie == departure.net_cookie {
+                (*counts).killed += 1;
+            }
+        }
     }
     departure.address = 0;
 }
 
 /// Notes that a socket is in the table; its own `-> CLOSE` follows.
 #[inline(always)]
-fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: u32) {
+fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: Netns) {
     let substate = if entering.is_in_fin_wait2() { flags::SUBSTATE_FIN_WAIT2 } else { 0 };
     let mut service = ServiceKey::default();
     if let Some(socket) = kept(cookie) {
@@ -129,7 +132,7 @@ fn stay(counters: &mut Counters, departure: &Departure) {
 #[inline(always)]
 pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     let netns = leaving.netns();
-    if !is_watched(netns) {
+    if !is_watched(netns.inode) {
         return;
     }
     let Some(departure) = DEPARTURE.get_ptr_mut(0) else { return };
@@ -153,7 +156,8 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     departure.ts_ns = ts_ns;
     departure.cookie = cookie;
     departure.duration_ns = DURATION_UNKNOWN;
-    departure.netns = netns;
+    departure.netns = netns.inode;
+    departure.net_cookie = netns.cookie;
     departure.family = family as u8;
     departure.kept = 0;
     let mut role = 0;
@@ -182,7 +186,7 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     record::put(true, ts_ns, identity, departure.duration_ns, edge, owner, || {
         let (saddr, daddr) = leaving.addresses(family);
         let (sport, dport) = (leaving.local_port(), leaving.remote_port());
-        Ends { saddr, daddr, netns, sport, dport, family }
+        Ends { saddr, daddr, netns: netns.inode, sport, dport, family }
     });
 }
 
@@ -190,7 +194,7 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
 #[inline(always)]
 pub(crate) fn expired(counters: &mut Counters, leaving: TimeWait) {
     let netns = leaving.netns();
-    if !is_watched(netns) {
+    if !is_watched(netns.inode) {
         return;
     }
     let Some(departure) = DEPARTURE.get_ptr_mut(0) else { return };

@@ -152,7 +152,12 @@ impl Sampler {
         counts: &[(u32, TimeWaits)],
         entered: Vec<(EnteredKey, u64)>,
     ) -> TimeWaitSample {
-        let now: HashMap<u32, TimeWaits> = counts.iter().copied().collect();
+        // A number may have been another namespace's.
+        let is_present = |inode: u32, cookie: u64| {
+            findings.namespaces.get(&inode).is_none_or(|it| [0, cookie].contains(&it.net_cookie))
+        };
+        let present = || counts.iter().filter(|(inode, it)| is_present(*inode, it.net_cookie));
+        let now: HashMap<u32, TimeWaits> = present().copied().collect();
         let namespaces = findings
             .namespaces
             .iter()
@@ -165,9 +170,10 @@ impl Sampler {
                 TimeWaitMode::Exact => "exact",
                 TimeWaitMode::Sampled => "sampled",
             },
-            counts: counts.iter().map(|(inode, counts)| (netns(*inode), *counts)).collect(),
+            counts: present().map(|(inode, counts)| (netns(*inode), *counts)).collect(),
             entered: entered
                 .into_iter()
+                .filter(|(key, _)| is_present(key.netns, key.net_cookie))
                 .map(|(key, count)| {
                     ((netns(key.netns), self.names.service_of_key(&key.service)), count)
                 })

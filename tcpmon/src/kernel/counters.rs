@@ -54,7 +54,9 @@ impl Settled {
             self.totals.durations.sum_ns[state] += killed.duration_ns;
         }
         // A namespace that has gone is forgotten, and its number may be another's.
-        let of = self.time_waits.iter_mut().find(|(netns, _)| *netns == killed.netns);
+        let of = self.time_waits.iter_mut().find(|(netns, counts)| {
+            (*netns, counts.net_cookie) == (killed.netns, killed.net_cookie)
+        });
         if let Some((_, counts)) = of {
             counts.killed += 1;
         }
@@ -173,13 +175,19 @@ impl CounterMaps {
         Ok(all.iter().filter(|one| one.is_open()).copied().collect())
     }
 
-    /// Time-wait sockets that came and went, by inode of their network namespace, in no order.
+    /// Time-wait sockets that came and went, by inode and, since a number may have been another's,
+    /// cookie of their network namespace, in no order.
     ///
     /// # Errors
     ///
     /// As [`Self::totals`].
     pub fn time_waits(&self) -> Result<Vec<(u32, TimeWaits)>, MapError> {
-        self.time_waits.iter().map(|entry| entry.map(|(netns, cpus)| (netns, sum(&cpus)))).collect()
+        let mut rows = Vec::new();
+        for entry in self.time_waits.iter() {
+            let (netns, cpus) = entry?;
+            rows.extend(by_cookie(&cpus).into_iter().map(|counts| (netns, counts)));
+        }
+        Ok(rows)
     }
 
     /// The same of one namespace; zeros where none came yet.
@@ -187,10 +195,14 @@ impl CounterMaps {
     /// # Errors
     ///
     /// As [`Self::totals`].
-    pub fn time_waits_of(&self, netns: u32) -> Result<TimeWaits, MapError> {
+    pub fn time_waits_of(&self, netns: u32, net_cookie: u64) -> Result<TimeWaits, MapError> {
+        let none = TimeWaits { net_cookie, ..TimeWaits::default() };
         match self.time_waits.get(&netns, 0) {
-            Ok(cpus) => Ok(sum(&cpus)),
-            Err(MapError::KeyNotFound) => Ok(TimeWaits::default()),
+            Ok(cpus) => {
+                let mut rows = by_cookie(&cpus).into_iter();
+                Ok(rows.find(|counts| counts.net_cookie == net_cookie).unwrap_or(none))
+            }
+            Err(MapError::KeyNotFound) => Ok(none),
             Err(error) => Err(error),
         }
     }
@@ -204,15 +216,25 @@ impl CounterMaps {
         self.entered.iter().map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
     }
 
-    /// Forgets the counts of a namespace that has gone.
+    /// Forgets the counts of a namespace that has gone; not those of the namespace with the cookie
+    /// `successor`, which may have its number now.
     ///
     /// # Errors
     ///
     /// As [`Self::totals`].
-    pub fn forget_namespace(&mut self, netns: u32) -> Result<(), MapError> {
-        absent_is_fine(self.time_waits.remove(&netns))?;
+    pub fn forget_namespace(&mut self, netns: u32, successor: Option<u64>) -> Result<(), MapError> {
+        let is_kept = |cookie: u64| Some(cookie) == successor;
+        let rows = match self.time_waits.get(&netns, 0) {
+            Ok(cpus) => by_cookie(&cpus),
+            Err(MapError::KeyNotFound) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        // Of a number that is another's now, the probes begin the counts anew themselves.
+        if !rows.iter().any(|counts| is_kept(counts.net_cookie)) {
+            absent_is_fine(self.time_waits.remove(&netns))?;
+        }
         let keys: Vec<EnteredKey> = self.entered.keys().collect::<Result<_, _>>()?;
-        for key in keys.into_iter().filter(|key| key.netns == netns) {
+        for key in keys.into_iter().filter(|key| key.netns == netns && !is_kept(key.net_cookie)) {
             absent_is_fine(self.entered.remove(&key))?;
         }
         Ok(())
@@ -235,12 +257,16 @@ fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-fn sum(cpus: &PerCpuValues<TimeWaits>) -> TimeWaits {
-    let mut sum = TimeWaits::default();
-    for cpu in cpus.iter() {
-        sum.add(cpu);
+/// The counts of all CPUs, summed for each namespace that has had the number.
+fn by_cookie(cpus: &PerCpuValues<TimeWaits>) -> Vec<TimeWaits> {
+    let mut rows: Vec<TimeWaits> = Vec::new();
+    for cpu in cpus.iter().filter(|cpu| cpu.net_cookie != 0) {
+        match rows.iter_mut().find(|row| row.net_cookie == cpu.net_cookie) {
+            Some(row) => row.add(cpu),
+            None => rows.push(*cpu),
+        }
     }
-    sum
+    rows
 }
 
 fn add(total: &mut Counters, cpu: &Counters) {

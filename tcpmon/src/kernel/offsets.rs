@@ -136,6 +136,7 @@ const FIELDS: &[Field] = &[
     Field::new(|to| &mut to.sock_protocol, "sock", "sk_protocol", 2),
     Field::new(|to| &mut to.sock_err, "sock", "sk_err", 4),
     Field::new(|to| &mut to.net_inum, "net", "ns.inum", 4),
+    Field::new(|to| &mut to.net_cookie, "net", "net_cookie", 8),
     Field::new(|to| &mut to.tcp_sport, "tcp_sock", "inet_conn.icsk_inet.inet_sport", 2),
     Field::new(|to| &mut to.tcp_sent_queue, "tcp_sock", "tsorted_sent_queue.next", POINTER),
     Field::new(|to| &mut to.socket_sk, "socket", "sk", POINTER),

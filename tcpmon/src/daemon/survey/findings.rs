@@ -26,6 +26,8 @@ pub struct Findings {
 /// What was found in one namespace, at the last visit.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
+    /// Its cookie, which no other namespace ever has; 0 where that could not be learnt.
+    pub net_cookie: u64,
     /// Its sockets; `None` before the first census.
     pub census: Option<Arc<Taken>>,
     /// The ledger of its time-wait table.

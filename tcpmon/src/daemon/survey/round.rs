@@ -10,7 +10,7 @@ use crate::{
         counters::CounterMaps,
         namespaces::{Changes, Namespace, Namespaces},
         net_counters::NetCounters,
-        visit::{VisitError, Visitor},
+        visit::{self, VisitError, Visitor},
     },
     model::{
         budget::Budget,
@@ -126,7 +126,10 @@ impl Surveyor {
     fn reconcile_all(&mut self, now: Instant, is_over: &dyn Fn() -> bool) -> Result<(), MapError> {
         let (totals, time_waits) = {
             let counters = lock(&self.counters);
-            let time_waits: HashMap<u32, TimeWaits> = counters.time_waits()?.into_iter().collect();
+            let mut time_waits: HashMap<u32, TimeWaits> = HashMap::new();
+            for (inode, counts) in counters.time_waits()? {
+                time_waits.entry(inode).or_default().add(&counts);
+            }
             (counters.totals()?, time_waits)
         };
         for inode in time_waits.keys().filter(|inode| !self.known.contains_key(inode)) {
@@ -149,7 +152,14 @@ impl Surveyor {
             }
             let mut found = (*memory.found).clone();
             let (counters, exact) = (&self.counters, self.keep.exact);
+            let older = found.net_cookie;
             let done = self.visitor.visit(&namespace, || {
+                let net_cookie = visit::cookie_of_this_thread().unwrap_or(0);
+                if ![0, net_cookie].contains(&older) {
+                    // Another has the number now, and it was made while the daemon ran.
+                    found = Found { first: NetCounters::zeros(), ..Found::default() };
+                }
+                found.net_cookie = net_cookie;
                 found.sysctls = Sysctls::of_this_thread();
                 reconcile(&mut found, namespace.inode, counters, exact)
             });
@@ -166,6 +176,10 @@ impl Surveyor {
                      kernel's numbers",
                     namespace.inode
                 );
+            }
+            if found.net_cookie != older {
+                let mut counters = lock(&self.counters);
+                counters.forget_namespace(namespace.inode, Some(found.net_cookie))?;
             }
             memory.visited = Some(sign);
             memory.found = Arc::new(found);
@@ -230,7 +244,10 @@ impl Surveyor {
         for inode in &changes.departed {
             self.known.remove(inode);
             self.keep.names.forget_netns(*inode);
-            lock(&self.counters).forget_namespace(*inode)?;
+            // Where another has the number now, its first visit sees to it.
+            if !changes.arrived.contains(inode) {
+                lock(&self.counters).forget_namespace(*inode, None)?;
+            }
         }
         for inode in &changes.arrived {
             let mut found = Found::default();
@@ -252,7 +269,7 @@ impl Surveyor {
                 let missed = self.lost.entry(*inode).or_default();
                 *missed += 1;
                 if *missed >= PASSES_MISSED {
-                    lock(&self.counters).forget_namespace(*inode)?;
+                    lock(&self.counters).forget_namespace(*inode, None)?;
                     self.keep.names.forget_netns(*inode);
                 }
             }
@@ -286,7 +303,7 @@ fn reconcile(
     let half_way = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
     let is_first = found.counters == NetCounters::default();
     for attempt in 1..=READINGS {
-        let before = lock(counters).time_waits_of(inode)?;
+        let before = lock(counters).time_waits_of(inode, found.net_cookie)?;
         match NetCounters::of_this_thread() {
             Ok(read) => found.counters = read,
             Err(error) => {
@@ -295,7 +312,7 @@ fn reconcile(
                 return Ok(());
             }
         }
-        let after = lock(counters).time_waits_of(inode)?;
+        let after = lock(counters).time_waits_of(inode, found.net_cookie)?;
         let Some(level) = found.counters.time_wait.filter(|_| exact) else {
             found.drift = None;
             break;

@@ -119,7 +119,11 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
         &[NewMember("inet_conn", connection, 64, 0), NewMember(config.sent_queue, list, 1024, 0)],
     );
     let common = b.structure("ns_common", 8, &[NewMember("inum", word, 32, 0)]);
-    b.structure("net", 16, &[NewMember("ns", common, 64, 0)]);
+    b.structure(
+        "net",
+        24,
+        &[NewMember("ns", common, 64, 0), NewMember("net_cookie", long, 128, 0)],
+    );
     b.structure("socket", 16, &[NewMember("sk", pointer, 64, 0)]);
     let character = b.int("char", 1);
     let comm = b.array(character, 16);
@@ -172,6 +176,7 @@ fn every_field_is_found_where_it_was_put() {
             sock_protocol: 96,
             sock_err: 92,
             net_inum: 12,
+            net_cookie: 16,
             tcp_sport: 120,
             tcp_sent_queue: 136,
             socket_sk: 8,
