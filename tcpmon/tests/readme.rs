@@ -126,7 +126,7 @@ fn every_flag_exists() {
     for command in ["daemon", "tail", "check"] {
         known.extend(flags(&help(Path::new(TCPMON), command)));
     }
-    for task in ["setup", "build", "run", "test", "lab", "bench"] {
+    for task in ["setup", "build", "run", "test", "vm", "lab", "bench"] {
         known.extend(flags(&help(&xtask, task)));
     }
     for page in PAGES {

@@ -147,7 +147,7 @@ mod tests {
         let (binaries, busybox) = (&binaries, nothing.as_path());
         let init = init(&folders, Work { binaries, arguments: &[], limit, slowness: 5, busybox });
         assert!(init.contains("PATH=/usr/bin:/usr/sbin:/busybox"), "{init}");
-        assert!(init.contains("timeout -s KILL 60 sh"), "{init}");
+        assert!(init.contains("timeout -s KILL 60 \"$shell\" /tests"), "{init}");
         assert!(init.contains("TCPMON_TEST_SLOWNESS=5"), "{init}");
         assert!(!init.contains('@'), "{init}");
     }

@@ -23,12 +23,14 @@ const QEMU: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
 /// The shell and tools of the machine in one program, and its package.
 const BUSYBOX: (&str, &str) = ("busybox", "busybox-static");
 
-/// What the tests call that busybox does not do as they need it, and the packages.
-pub(super) const CALLED: [(&str, &str); 6] = [
+/// What the tests call that busybox does not do as they need it, and the packages. The shell is
+/// among them because busybox's takes its own `ip` and `nsenter`, whatever `PATH` says.
+pub(super) const CALLED: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("setarch", "util-linux"),
     ("setpriv", "util-linux"),
+    ("sh", "dash"),
     ("ss", "iproute2"),
     ("unshare", "util-linux"),
 ];
