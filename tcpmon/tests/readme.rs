@@ -47,8 +47,11 @@ const NOT_RUN: [(&str, &str); 8] = [
 const FOREIGN_FLAGS: [&str; 2] = ["--needed", "--unix-socket"];
 
 /// Metrics that a daemon has only once there was a cause, and which.
-const CONDITIONAL: [(&str, &str); 1] =
-    [("tcpmon_connect_port_failures_total", "a connect() found no port")];
+const CONDITIONAL: [(&str, &str); 3] = [
+    ("tcpmon_connect_port_failures_total", "a connect() found no port"),
+    ("tcpmon_sockets", "snapshots are on"),
+    ("tcpmon_time_wait_sockets", "snapshots are on"),
+];
 
 fn said(output: &Output) -> String {
     format!(

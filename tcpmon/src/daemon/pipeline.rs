@@ -33,7 +33,7 @@ pub struct Limits {
     pub maps: MapSizes,
     /// Bytes that may wait for one subscriber.
     pub queue_bytes: usize,
-    /// Share of one CPU that the survey of sockets may take, above 0 to 1.
+    /// Share of one CPU that the survey's snapshots of sockets may take, 0 to 1.
     pub snapshot_cpu_share: f64,
 }
 

@@ -10,7 +10,7 @@ const SAVED: Duration = Duration::from_millis(200);
 /// CPU time for one kind of work. The present time is passed in.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Part of one CPU, above 0 to 1.
+    /// Part of one CPU, 0 to 1.
     share: f64,
     /// Seconds of CPU time; below 0 where the last work took more than there was.
     credit: f64,
@@ -18,7 +18,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A full bucket, for `share` of one CPU.
+    /// A full bucket, for `share` of one CPU; 0 allows nothing.
     #[must_use]
     pub fn new(share: f64, now: Instant) -> Self {
         Self { share, credit: SAVED.as_secs_f64(), counted: now }
@@ -28,7 +28,7 @@ impl Budget {
     #[must_use]
     pub fn allows(&self, now: Instant) -> bool {
         // Less than a nanosecond is a matter of rounding.
-        self.credit_at(now) > -1e-9
+        self.share > 0.0 && self.credit_at(now) > -1e-9
     }
 
     /// How long until [`Self::allows`]; zero where it does.
@@ -86,6 +86,12 @@ mod tests {
         let wait = budget.wait(now);
         assert!((79..=81).contains(&wait.as_secs()), "{wait:?}");
         assert!(budget.allows(now + wait + MS));
+    }
+
+    #[test]
+    fn nothing_is_nothing() {
+        let now = Instant::now();
+        assert!(!Budget::new(0.0, now).allows(now + Duration::from_secs(3600)));
     }
 
     #[test]
