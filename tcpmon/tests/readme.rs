@@ -21,10 +21,11 @@ use serde_json::Value;
 use pages::{blocks, commands, files, flags, names, read, root};
 use place::{Group, Place, TCPMON, help, line_with, xtask};
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "docs/tail.md",
     "docs/metrics.md",
+    "docs/time-wait.md",
     "docs/configuration.md",
     "docs/troubleshooting.md",
     "docs/ARCHITECTURE.md",

@@ -13,6 +13,9 @@ use std::{
 };
 use tcpmon_common::TimeWaits;
 
+/// A namespace, and an owner in it; `None`: the owner is not known.
+pub type Enterer = (Arc<str>, Option<Arc<str>>);
+
 /// How TIME_WAIT is watched, and what came of it.
 #[derive(Debug, Default)]
 pub struct TimeWaitSample {
@@ -21,7 +24,7 @@ pub struct TimeWaitSample {
     /// Came and went, by namespace, as the probes counted.
     pub counts: Vec<(Arc<str>, TimeWaits)>,
     /// Entered, by namespace and owner; `None`: the owner is not known.
-    pub entered: Vec<((Arc<str>, Option<Arc<str>>), u64)>,
+    pub entered: Vec<(Enterer, u64)>,
     /// What was found in each namespace.
     pub namespaces: Vec<NamespaceSample>,
     /// What finding it took.

@@ -15,6 +15,9 @@ pub struct Top<K> {
     own: HashMap<K, bool>,
 }
 
+/// Series of their own, and the rest.
+pub type Split<K, V> = (Vec<(K, V)>, Vec<(K, V)>);
+
 impl<K: Clone + Eq + Hash> Top<K> {
     /// Room for `room` series.
     #[must_use]
@@ -25,11 +28,7 @@ impl<K: Clone + Eq + Hash> Top<K> {
     /// Splits `counts` into the series of their own and the rest.
     ///
     /// New names get a line while there is room, the busiest of them first.
-    pub fn split<V>(
-        &mut self,
-        mut counts: Vec<(K, V)>,
-        weight: impl Fn(&V) -> u64,
-    ) -> (Vec<(K, V)>, Vec<(K, V)>) {
+    pub fn split<V>(&mut self, mut counts: Vec<(K, V)>, weight: impl Fn(&V) -> u64) -> Split<K, V> {
         counts.sort_by_key(|(_, value)| std::cmp::Reverse(weight(value)));
         let (mut own, mut rest) = (Vec::new(), Vec::new());
         for (key, value) in counts {

@@ -183,7 +183,7 @@ impl CounterMaps {
     /// As [`Self::totals`].
     pub fn time_waits(&self) -> Result<Vec<(u32, TimeWaits)>, MapError> {
         let mut rows = Vec::new();
-        for entry in self.time_waits.iter() {
+        for entry in &self.time_waits {
             let (netns, cpus) = entry?;
             rows.extend(by_cookie(&cpus).into_iter().map(|counts| (netns, counts)));
         }

@@ -91,14 +91,14 @@ mod tests {
     #[test]
     fn nothing_is_nothing() {
         let now = Instant::now();
-        assert!(!Budget::new(0.0, now).allows(now + Duration::from_secs(3600)));
+        assert!(!Budget::new(0.0, now).allows(now + Duration::from_hours(1)));
     }
 
     #[test]
     fn idleness_saves_no_more_than_a_burst() {
         let now = Instant::now();
         let mut budget = Budget::new(1.0, now);
-        let later = now + Duration::from_secs(3600);
+        let later = now + Duration::from_hours(1);
         budget.spend(SAVED + MS, later);
         assert!(!budget.allows(later));
         assert_eq!(Budget::new(0.5, now).wait(now), Duration::ZERO);
