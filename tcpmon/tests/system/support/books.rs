@@ -144,8 +144,10 @@ impl<'a> Auditor<'a> {
         Self { daemon, first: BTreeMap::new() }
     }
 
-    /// Both books of a namespace, which must be at rest, begin here.
+    /// Both books of a namespace, which must be at rest, begin here: when the daemon has been
+    /// there, and knows that it is no other that had its inode before.
     pub(crate) fn begin(&mut self, netns: &Namespace) {
+        await_levels(self.daemon, netns);
         self.begin_in_passing(netns);
         let First { low, high, .. } = &self.first[&netns.name];
         assert_eq!(low, high, "{} is not at rest", netns.name);
@@ -190,13 +192,18 @@ impl<'a> Auditor<'a> {
     pub(crate) fn added(&self, netns: &Namespace) -> Told {
         let now = Told::of(&self.daemon.metrics(), &netns.name);
         let first = &self.first[&netns.name].told;
-        let exited = now.exited.iter().map(|(reason, count)| {
-            (reason.clone(), count - first.exited.get(reason).copied().unwrap_or(0))
-        });
+        let grown = |what: &str, now: u64, first: u64| {
+            let grown = now.checked_sub(first);
+            grown.unwrap_or_else(|| panic!("{what} in {} fell from {first} to {now}", netns.name))
+        };
+        let exited = now
+            .exited
+            .iter()
+            .map(|(reason, count)| (reason.clone(), grown(reason, *count, first.exited(reason))));
         Told {
-            entered: now.entered - first.entered,
+            entered: grown("entered", now.entered, first.entered),
             exited: exited.collect(),
-            overflowed: now.overflowed - first.overflowed,
+            overflowed: grown("overflowed", now.overflowed, first.overflowed),
         }
     }
 

@@ -63,6 +63,8 @@ fn that_gets_the_inode_of_one_that_has_gone_begins_anew() {
     for connections in 1..=8 {
         let mut lab = lab::open(Addresses::Ipv4);
         let netns = lab.namespaces()[0].clone();
+        let told = Told::of(&daemon.metrics(), &netns.name);
+        assert_eq!((told.entered, told.left()), (0, 0), "of nothing done: {told:?}");
         lab.perform(Recipe::DataAfterClose, Some(connections)).expect("a recipe");
         let mut told = Told::default();
         eventually("the books of this namespace alone", || {
