@@ -140,15 +140,40 @@ impl Surveyor {
             let changes = self.namespaces.refresh(now);
             self.follow(&changes, &time_waits)?;
         }
+        if self.visit_each(&totals, &time_waits, is_over)? {
+            // The way to one leads nowhere: it has gone, and another may have its number already.
+            let changes = self.namespaces.refresh(now);
+            self.follow(&changes, &time_waits)?;
+            self.visit_each(&totals, &time_waits, is_over)?;
+        }
+        Ok(())
+    }
+
+    /// Visits the namespaces in which something has happened; whether one of them has gone.
+    fn visit_each(
+        &mut self,
+        totals: &Counters,
+        time_waits: &HashMap<u32, TimeWaits>,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<bool, MapError> {
+        let mut one_has_gone = false;
         let present: Vec<Namespace> = self.namespaces.reachable().cloned().collect();
         for namespace in present {
             if is_over() {
                 break;
             }
-            let sign = sign(namespace.inode, &totals, &time_waits);
+            let sign = sign(namespace.inode, totals, time_waits);
             let memory = self.known.entry(namespace.inode).or_default();
             if memory.visited == Some(sign) && !is_restless(memory, self.keep.exact) {
-                continue;
+                // Is it still the same? A number is given again within a moment.
+                match self.visitor.visit(&namespace, visit::cookie_of_this_thread) {
+                    Ok(Ok(cookie)) if cookie != memory.found.net_cookie => {}
+                    Err(VisitError::Gone(_)) => {
+                        one_has_gone = true;
+                        continue;
+                    }
+                    _ => continue,
+                }
             }
             let mut found = (*memory.found).clone();
             let (counters, exact) = (&self.counters, self.keep.exact);
@@ -165,7 +190,10 @@ impl Surveyor {
             });
             match done {
                 Ok(done) => done?,
-                Err(VisitError::Gone(_)) => continue,
+                Err(VisitError::Gone(_)) => {
+                    one_has_gone = true;
+                    continue;
+                }
                 Err(error) => complain(&mut self.complaints, &error),
             }
             if let Some(drift) = found.drift.filter(|drift| *drift != Drift::default()) {
@@ -184,7 +212,7 @@ impl Surveyor {
             memory.visited = Some(sign);
             memory.found = Arc::new(found);
         }
-        Ok(())
+        Ok(one_has_gone)
     }
 
     /// Takes a census of each namespace in which something has happened since the last one, as far
