@@ -6,16 +6,20 @@
 
 #![no_std]
 
+mod cell;
 mod maps;
 mod offsets;
 mod record;
 mod state;
+mod time_wait;
 
+pub use cell::{Cell, CellKey, MAX_CELLS, kind};
 pub use maps::{
-    Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Embryo,
-    FailureKey, Family, Losses, Owner, ServiceCounts, ServiceKey, Socket, SocketSet, WAYS,
+    ACTIVITY, Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations,
+    Embryo, FailureKey, Family, Losses, Owner, ServiceCounts, ServiceKey, Socket, SocketSet, WAYS,
     duration_bucket, transition_index,
 };
 pub use offsets::{ABSENT, Offsets};
 pub use record::{DURATION_UNKNOWN, Transition, flags};
 pub use state::{STATE_COUNT, TcpState};
+pub use time_wait::{Departure, Ending, EnteredKey, Learnt, TimeWaits};

@@ -9,7 +9,7 @@ pub type Address = [u8; 16];
 pub type Comm = [u8; 16];
 
 /// Address family of a socket, as an index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Family {
     /// `AF_INET`.
@@ -73,10 +73,10 @@ pub struct Socket {
     pub state: u8,
     /// Bits of [`crate::flags`].
     pub flags: u8,
-    /// `inet_sport` when connect() began: a socket used before still has its old port there.
-    pub stale_sport: u16,
-    /// Not used.
-    pub reserved: u16,
+    /// In `SYN_SENT`, `inet_sport` when connect() began: a socket used before still has its old
+    /// port there. In `TIME_WAIT`, the [`crate::Cell`] in which the socket is counted: its index
+    /// plus 1, or 0 for none. Else nothing.
+    pub by_state: u32,
 }
 
 /// Sockets that share a place in the table of sockets.
@@ -165,6 +165,13 @@ pub struct Losses {
     pub services: [u64; 2],
     /// Port failures that found the failure map full; they are counted here instead.
     pub failures: u64,
+    /// Sockets that entered the time-wait table and found the socket map full.
+    pub time_waits: u64,
+    /// Entries into the time-wait table that found the map of services full; they are counted for
+    /// their namespace alone.
+    pub entered: u64,
+    /// Events of time-wait sockets that found the map of namespaces full.
+    pub namespaces: u64,
 }
 
 /// The exact counters, one copy for each CPU.
@@ -179,7 +186,14 @@ pub struct Counters {
     pub port_failures: u64,
     /// What was lost.
     pub losses: Losses,
+    /// Transitions by the last bits of their network namespace's inode number: where one of these
+    /// has not changed, no socket of those namespaces has.
+    pub activity: [u64; ACTIVITY],
 }
+
+/// Places in [`Counters::activity`]. Inode numbers of namespaces are given in sequence, so few
+/// share a place.
+pub const ACTIVITY: usize = 1_024;
 
 /// Place of a transition in [`Counters::transitions`].
 ///
@@ -268,8 +282,8 @@ const _: () = {
     assert!(size_of::<ServiceKey>() == 32);
     assert!(size_of::<ServiceCounts>() == 16);
     assert!(size_of::<FailureKey>() == 72);
-    assert!(size_of::<Losses>() == 40);
-    assert!(size_of::<Counters>() == 8 * (2 * 16 * 16 + 16 * 16 + 16 + 1 + 5));
+    assert!(size_of::<Losses>() == 64);
+    assert!(size_of::<Counters>() == 8 * (2 * 16 * 16 + 16 * 16 + 16 + 1 + 8 + 1_024));
     assert!(size_of::<Embryo>() == 64);
     assert!(size_of::<Durations>() == 8 * (16 * 16 + 16));
     assert!(size_of::<Control>() == 16);

@@ -37,6 +37,8 @@ pub struct Offsets {
     pub sock_err: u32,
     /// `struct net`: `ns.inum`, u32.
     pub net_inum: u32,
+    /// `struct net`: `net_cookie`, u64.
+    pub net_cookie: u32,
     /// `struct tcp_sock`: `inet_conn.icsk_inet.inet_sport`, network order, u16.
     pub tcp_sport: u32,
     /// `struct tcp_sock`: `tsorted_sent_queue.next`, a pointer.
@@ -64,9 +66,40 @@ pub struct Offsets {
     pub cgroup_kn: u32,
     /// `struct kernfs_node`: `id`, u64, which is the directory's inode number.
     pub kernfs_node_id: u32,
+    /// `struct sock_common`: `skc_nulls_node.pprev`, a pointer; null once the socket is out of the
+    /// table of connections.
+    pub common_pprev: u32,
+    /// `struct sock_common`: `skc_net.net`, a `struct net *`.
+    pub common_net: u32,
+    /// `struct inet_timewait_sock`: `__tw_common`, a `struct sock_common`.
+    pub tw_common: u32,
+    /// `struct timer_list`: `function`, a pointer.
+    pub timer_function: u32,
+    /// `struct inet_timewait_sock`: `tw_timer`, a `struct timer_list`.
+    pub tw_timer: u32,
+    /// `struct inet_timewait_sock`: `tw_substate`, u8.
+    pub tw_substate: u32,
+    /// `struct sock_common`: `skc_family`, u16.
+    pub common_family: u32,
+    /// `struct sock_common`: `skc_num`, the local port in host order, u16.
+    pub common_num: u32,
+    /// `struct sock_common`: `skc_dport`, the remote port in network order, u16.
+    pub common_dport: u32,
+    /// `struct sock_common`: `skc_daddr`, u32 in network order.
+    pub common_daddr: u32,
+    /// `struct sock_common`: `skc_rcv_saddr`, u32 in network order.
+    pub common_rcv_saddr: u32,
+    /// `struct sock_common`: `skc_v6_daddr`, 16 bytes; [`ABSENT`] without IPv6.
+    pub common_v6_daddr: u32,
+    /// `struct sock_common`: `skc_v6_rcv_saddr`, 16 bytes; [`ABSENT`] without IPv6.
+    pub common_v6_rcv_saddr: u32,
+    /// `struct sock_common`: `skc_cookie.counter`, u64.
+    pub common_cookie: u32,
+    /// `struct tcp_timewait_sock`: `tw_ts_recent_stamp`, int, 0 without TCP timestamps.
+    pub tw_timestamp: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 26 * 4 && align_of::<Offsets>() == 4);
+const _: () = assert!(size_of::<Offsets>() == 42 * 4 && align_of::<Offsets>() == 4);
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, only `u32` members, so any bytes are a value and there is no padding.

@@ -19,6 +19,13 @@ pub mod flags {
     pub const PORT_WANTED: u8 = 1 << 4;
     /// The cgroup id is of a version 1 hierarchy, not of the unified one.
     pub const CGROUP_V1: u8 = 1 << 5;
+    /// Of a record `... -> time_wait`, and of a socket in that state: it entered the time-wait
+    /// table before the peer's FIN had come, in substate FIN_WAIT2.
+    pub const SUBSTATE_FIN_WAIT2: u8 = 1 << 6;
+    /// Of a record `time_wait -> close`: the bits of [`crate::Ending`].
+    pub const ENDING: u8 = 0b11 << ENDING_SHIFT;
+    /// The lowest bit of [`ENDING`].
+    pub const ENDING_SHIFT: u8 = 6;
 }
 
 /// One TCP state transition, as the probe saw it.

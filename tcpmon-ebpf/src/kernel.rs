@@ -11,7 +11,7 @@ use tcpmon_common::{ABSENT, Address, Comm, Family, Offsets};
 
 /// Set by the daemon before the programs are loaded.
 #[unsafe(no_mangle)]
-static OFFSETS: Offsets = Offsets {
+pub(crate) static OFFSETS: Offsets = Offsets {
     sock_family: 0,
     sock_num: 0,
     sock_dport: 0,
@@ -25,6 +25,7 @@ static OFFSETS: Offsets = Offsets {
     sock_protocol: 0,
     sock_err: 0,
     net_inum: 0,
+    net_cookie: 0,
     tcp_sport: 0,
     tcp_sent_queue: 0,
     socket_sk: 0,
@@ -38,14 +39,30 @@ static OFFSETS: Offsets = Offsets {
     css_cgroup: 0,
     cgroup_kn: 0,
     kernfs_node_id: 0,
+    common_pprev: 0,
+    common_net: 0,
+    tw_common: 0,
+    timer_function: 0,
+    tw_timer: 0,
+    tw_substate: 0,
+    common_family: 0,
+    common_num: 0,
+    common_dport: 0,
+    common_daddr: 0,
+    common_rcv_saddr: 0,
+    common_v6_daddr: 0,
+    common_v6_rcv_saddr: 0,
+    common_cookie: 0,
+    tw_timestamp: 0,
 };
 
 /// The offset of one member.
 macro_rules! offset {
     ($member:ident) => {
-        set_by_daemon(&OFFSETS.$member)
+        $crate::kernel::set_by_daemon(&$crate::kernel::OFFSETS.$member)
     };
 }
+pub(crate) use offset;
 
 /// Reads a value that the daemon sets: the compiler must not take the zero in the source for it.
 #[inline(always)]
@@ -54,8 +71,8 @@ pub(crate) fn set_by_daemon(offset: &'static u32) -> u32 {
     unsafe { core::ptr::read_volatile(offset) }
 }
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 
 /// Reads a `T` at `offset` bytes from a pointer whose type the verifier knows.
@@ -64,7 +81,7 @@ const IPPROTO_TCP: u16 = 6;
 ///
 /// `base` comes from the kernel: a program argument, a helper's result or a read through one.
 #[inline(always)]
-unsafe fn read<T: Copy>(base: *const c_void, offset: u32) -> T {
+pub(crate) unsafe fn read<T: Copy>(base: *const c_void, offset: u32) -> T {
     // SAFETY: the verifier checks the read against the pointer's type.
     unsafe { core::ptr::read_volatile(base.byte_add(offset as usize).cast::<T>()) }
 }
@@ -73,7 +90,6 @@ unsafe fn read<T: Copy>(base: *const c_void, offset: u32) -> T {
 #[derive(Clone, Copy)]
 pub(crate) struct Sock {
     sk: *const c_void,
-    tcp: *const c_void,
     pub(crate) family: Family,
 }
 
@@ -97,12 +113,20 @@ impl Sock {
             AF_INET6 => Family::Ipv6,
             _ => return None,
         };
-        // SAFETY: by the caller.
-        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) };
+        Some(Self { sk, family })
+    }
+
+    /// Reads a member of its `struct tcp_sock`; the default where the kernel says that it is none.
+    /// Asked for only where it is needed: it takes a call into the kernel.
+    #[inline(always)]
+    fn of_tcp<T: Copy + Default>(self, offset: u32) -> T {
+        // SAFETY: `sk` is a `struct sock *`.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(self.sk.cast_mut()) };
         if tcp.is_null() {
-            return None;
+            return T::default();
         }
-        Some(Self { sk, tcp: tcp.cast(), family })
+        // SAFETY: `tcp` is a `struct tcp_sock *`.
+        unsafe { read(tcp.cast(), offset) }
     }
 
     /// The address of the structure, to compare, not to follow.
@@ -142,8 +166,7 @@ impl Sock {
     /// no new one.
     #[inline(always)]
     pub(crate) fn last_port(self) -> u16 {
-        // SAFETY: `tcp` is a `struct tcp_sock *`.
-        u16::from_be(unsafe { read(self.tcp, offset!(tcp_sport)) })
+        u16::from_be(self.of_tcp(offset!(tcp_sport)))
     }
 
     /// The remote port; 0 before connect().
@@ -221,8 +244,7 @@ impl Sock {
     /// compared, never followed, and only ever matched against listeners that are alive.
     #[inline(always)]
     pub(crate) fn listener_mark(self) -> u64 {
-        // SAFETY: `tcp` is a `struct tcp_sock *`.
-        unsafe { read(self.tcp, offset!(tcp_sent_queue)) }
+        self.of_tcp(offset!(tcp_sent_queue))
     }
 }
 

@@ -1,5 +1,6 @@
-//! The probes of tcpmon: one program on the tracepoint `sock:inet_sock_set_state`, one iterator
-//! that names the owners of sockets older than the daemon.
+//! The probes of tcpmon: one program on the tracepoint `sock:inet_sock_set_state`, three on those of
+//! timers, by which time-wait sockets live, and one iterator that names the owners of sockets older
+//! than the daemon.
 //!
 //! The probes count, remember and report; whatever user space can do is left to it. They are
 //! built for the BPF target only, by `tcpmon/build.rs`; for the host this crate is an empty
@@ -10,6 +11,10 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
+mod accepted;
+#[cfg(target_arch = "bpf")]
+mod cells;
+#[cfg(target_arch = "bpf")]
 mod kernel;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -18,11 +23,17 @@ mod owner;
 #[cfg(target_arch = "bpf")]
 mod probes;
 #[cfg(target_arch = "bpf")]
+mod record;
+#[cfg(target_arch = "bpf")]
 mod ring;
 #[cfg(target_arch = "bpf")]
 mod sockets;
 #[cfg(target_arch = "bpf")]
 mod tally;
+#[cfg(target_arch = "bpf")]
+mod time_wait;
+#[cfg(target_arch = "bpf")]
+mod timers;
 #[cfg(target_arch = "bpf")]
 mod transition;
 

@@ -1,11 +1,13 @@
 //! The maps. Their sizes here are defaults; the daemon sets them before it loads the probes.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, Stack},
 };
 use tcpmon_common::{
-    Control, Counters, Embryo, FailureKey, Owner, ServiceCounts, ServiceKey, Socket, SocketSet,
+    Cell, CellKey, Control, Counters, Departure, Embryo, EnteredKey, FailureKey, Learnt, Owner,
+    ServiceCounts, ServiceKey, Socket, SocketSet, TimeWaits,
 };
 
 /// What the daemon wants now.
@@ -18,7 +20,7 @@ pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entrie
 
 /// Sockets by cookie, from their first transition to `-> CLOSE`: see `crate::sockets`.
 #[map]
-pub(crate) static SOCKET_SETS: Array<SocketSet> = Array::with_max_entries(16_384, 0);
+pub(crate) static SOCKET_SETS: Array<SocketSet> = Array::with_max_entries(16_384, BPF_F_MMAPABLE);
 
 /// The sockets that found no room in their set.
 #[map]
@@ -47,6 +49,24 @@ pub(crate) static SERVICES: PerCpuHashMap<ServiceKey, ServiceCounts> =
 pub(crate) static PORT_FAILURES: PerCpuHashMap<FailureKey, u64> =
     PerCpuHashMap::with_max_entries(4_096, 0);
 
+/// Time-wait sockets that came and went, by inode of their network namespace.
+#[map]
+pub(crate) static NAMESPACES: PerCpuHashMap<u32, TimeWaits> =
+    PerCpuHashMap::with_max_entries(1_024, 0);
+
+/// Entries into the time-wait table by namespace and owner.
+#[map]
+pub(crate) static ENTERED: PerCpuHashMap<EnteredKey, u64> =
+    PerCpuHashMap::with_max_entries(4_096, 0);
+
+/// The time-wait socket whose timer was cancelled last on this CPU.
+#[map]
+pub(crate) static DEPARTURE: PerCpuArray<Departure> = PerCpuArray::with_max_entries(1, 0);
+
+/// Which socket's timer to learn from, and what it taught.
+#[map]
+pub(crate) static LEARNT: Array<Learnt> = Array::with_max_entries(1, 0);
+
 /// Transitions for the daemon, as `tcpmon_common::Transition`.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
@@ -55,3 +75,15 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// it after every drain.
 #[map]
 pub(crate) static RING_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Sockets in the time-wait table, in groups: see `crate::cells`.
+#[map]
+pub(crate) static CELLS: Array<Cell> = Array::with_max_entries(32_768, BPF_F_MMAPABLE);
+
+/// Which cell is whose.
+#[map]
+pub(crate) static CELL_OF: HashMap<CellKey, u32> = HashMap::with_max_entries(32_768, 0);
+
+/// Cells that are nobody's; the lowest on top, so that the daemon need not look at those above.
+#[map]
+pub(crate) static FREE_CELLS: Stack<u32> = Stack::with_max_entries(32_768, 0);

@@ -3,7 +3,8 @@
 use crate::{
     kernel::{self, Process, Sock},
     maps::COUNTERS,
-    transition,
+    time_wait::TimeWait,
+    timers, transition,
 };
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
@@ -23,6 +24,49 @@ pub(crate) fn tcpmon_state(ctx: BtfTracePointContext) -> i32 {
     // an interrupt in the middle of an addition could make one count fall short.
     let counters = unsafe { &mut *counters };
     transition::observe(&ctx, counters, sock, old as u8, new as u8);
+    0
+}
+
+/// `timer:timer_start(struct timer_list *timer, ...)` (`include/trace/events/timer.h`; what follows
+/// the timer differs between kernels).
+#[btf_tracepoint(function = "timer_start")]
+pub(crate) fn tcpmon_timer_start(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the tracepoint's first argument is a `struct timer_list *`.
+    let Some(socket) = (unsafe { TimeWait::of_timer(ctx.arg(0)) }) else { return 0 };
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own value, of which the timers' probes have members of their own.
+    timers::started(unsafe { &mut *counters }, socket);
+    0
+}
+
+/// `timer:timer_cancel(struct timer_list *timer)`.
+#[btf_tracepoint(function = "timer_cancel")]
+pub(crate) fn tcpmon_timer_cancel(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: as above.
+    let Some(socket) = (unsafe { TimeWait::of_timer(ctx.arg(0)) }) else { return 0 };
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as above.
+    timers::cancelled(unsafe { &mut *counters }, socket);
+    0
+}
+
+/// `timer:timer_expire_entry(struct timer_list *timer, unsigned long baseclk)`.
+#[btf_tracepoint(function = "timer_expire_entry")]
+pub(crate) fn tcpmon_timer_expire(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: as above.
+    let Some(socket) = (unsafe { TimeWait::of_timer(ctx.arg(0)) }) else { return 0 };
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as above.
+    timers::expired(unsafe { &mut *counters }, socket);
+    0
+}
+
+/// Learns which function the timers of time-wait sockets call, where nobody else tells: from the
+/// timer of one socket, which the daemon makes for it.
+#[btf_tracepoint(function = "timer_start")]
+pub(crate) fn tcpmon_timer_learn(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the tracepoint's first argument is a `struct timer_list *`.
+    unsafe { TimeWait::learn(ctx.arg(0)) };
     0
 }
 

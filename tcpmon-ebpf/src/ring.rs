@@ -17,11 +17,13 @@ pub(crate) fn wanted() -> Option<*mut Control> {
     (streaming != 0).then_some(control)
 }
 
-/// Room for one record, to be given to [`submit`]; a full ring is counted as a loss.
+/// Room for one record, to be given to [`submit`]; a full ring is counted as the loss of an event,
+/// unless the record only adds to one that went before.
 #[inline(always)]
-pub(crate) fn reserve() -> Option<RingBufEntry<Transition>> {
+pub(crate) fn reserve(is_event: bool) -> Option<RingBufEntry<Transition>> {
     let entry = EVENTS.reserve::<Transition>(0);
     if entry.is_none()
+        && is_event
         && let Some(lost) = RING_LOST.get_ptr_mut(0)
     {
         // SAFETY: this CPU's own value.

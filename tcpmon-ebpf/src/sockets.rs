@@ -8,11 +8,12 @@
 //! luck.
 
 use crate::{
+    cells,
     kernel::set_by_daemon,
     maps::{SOCKET_SETS, SOCKETS},
 };
 use core::arch::asm;
-use tcpmon_common::{Socket, SocketSet, WAYS};
+use tcpmon_common::{Socket, SocketSet, TcpState, WAYS};
 
 /// Number of sets less one, a power of two less one; set by the daemon with the array's size.
 #[unsafe(no_mangle)]
@@ -55,6 +56,56 @@ pub(crate) fn find(cookie: u64) -> Option<*mut Socket> {
     overflow(cookie)
 }
 
+/// Nanoseconds after which a socket that went into the time-wait table unobserved has left it
+/// again: `TCP_TIMEWAIT_LEN` is 60 s, and the timer wheel is up to an eighth late
+/// (kernel/time/timer.c).
+const A_WHILE_NS: u64 = 70_000_000_000;
+
+/// Marks a socket as perhaps in the time-wait table, where nobody will tell of its end: its place
+/// is free for others after [`A_WHILE_NS`]. In the hash map there is no such thing; there it is
+/// forgotten.
+#[inline(always)]
+pub(crate) fn keep_for_a_while(cookie: u64) {
+    let Some(set) = set_of(cookie) else { return };
+    let mut kept = false;
+    // SAFETY: a pointer to an array's value; `way` is inside.
+    unsafe {
+        let mut way = 0;
+        while way < WAYS {
+            if (&raw const (*set).cookies[way]).read_volatile() == cookie {
+                (&raw mut (*set).sockets[way].state).write_volatile(PASSING);
+                kept = true;
+            }
+            way += 1;
+        }
+    }
+    if !kept {
+        let _ = SOCKETS.remove(cookie);
+    }
+}
+
+/// The state of a socket that is kept for a while: no state of the kernel's.
+const PASSING: u8 = 0;
+const _: () = assert!(TcpState::from_number(PASSING).is_none());
+
+/// Copies what is kept of a socket by words: of a plain assignment the compiler may make a call to
+/// a loop over bytes.
+///
+/// # Safety
+///
+/// Both are valid.
+#[inline(always)]
+pub(crate) unsafe fn copy(from: *const Socket, to: *mut Socket) {
+    const { assert!(size_of::<Socket>().is_multiple_of(8) && align_of::<Socket>() == 8) };
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    let mut word = 0;
+    while word < size_of::<Socket>() / 8 {
+        // SAFETY: by the caller; the word is inside.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
+        word += 1;
+    }
+}
+
 /// Keeps a socket, in place of what was kept under its cookie.
 ///
 /// False where there was no room, and the socket of the same set that has been in its state for
@@ -63,7 +114,10 @@ pub(crate) fn find(cookie: u64) -> Option<*mut Socket> {
 pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
     if let Some(kept) = find(cookie) {
         // SAFETY: a pointer to a map's value.
-        unsafe { *kept = *socket };
+        unsafe {
+            release(kept);
+            *kept = *socket;
+        }
         return true;
     }
     let Some(set) = set_of(cookie) else { return false };
@@ -80,6 +134,15 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
                 return true;
             }
             let since_ns = (&raw const (*set).sockets[way].since_ns).read_volatile();
+            let state = (&raw const (*set).sockets[way].state).read_volatile();
+            if state == PASSING && since_ns.wrapping_add(A_WHILE_NS) < socket.since_ns {
+                let gone = place.read_volatile();
+                if gone != 0 && gone != TAKEN && compare_and_swap(place, gone, TAKEN) == gone {
+                    (*set).sockets[way] = *socket;
+                    place.write_volatile(cookie);
+                    return true;
+                }
+            }
             if since_ns < oldest_ns {
                 oldest = way;
                 oldest_ns = since_ns;
@@ -94,10 +157,26 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
     // SAFETY: as above; `oldest` is one of the ways.
     unsafe {
         let oldest = oldest & (WAYS - 1);
+        release(&raw const (*set).sockets[oldest]);
         (*set).sockets[oldest] = *socket;
         (&raw mut (*set).cookies[oldest]).write_volatile(cookie);
     }
     false
+}
+
+/// Counts a socket no more that is given up while it is in the time-wait table.
+///
+/// # Safety
+///
+/// `socket` points to a map's value.
+#[inline(always)]
+unsafe fn release(socket: *const Socket) {
+    // SAFETY: by the caller.
+    unsafe {
+        if (&raw const (*socket).state).read_volatile() == TcpState::TimeWait.number() {
+            cells::leave((*socket).by_state);
+        }
+    }
 }
 
 /// Forgets a socket.

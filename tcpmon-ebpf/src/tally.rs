@@ -1,11 +1,17 @@
 //! The exact counters.
 
-use crate::maps::{PORT_FAILURES, SERVICES};
+use crate::{
+    maps::{ENTERED, NAMESPACES, PORT_FAILURES, SERVICES},
+    time_wait::Netns,
+};
 use core::arch::asm;
 use tcpmon_common::{
-    Counters, DURATION_BUCKETS, FailureKey, STATE_COUNT, ServiceCounts, ServiceKey,
-    duration_bucket, transition_index,
+    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EnteredKey, FailureKey, STATE_COUNT,
+    ServiceCounts, ServiceKey, TcpState, TimeWaits, duration_bucket, transition_index,
 };
+
+/// Flag of `bpf_map_update_elem`: insert or replace.
+pub(crate) const BPF_ANY: u64 = 0;
 
 /// Flag of `bpf_map_update_elem`: leave an existing element alone.
 pub(crate) const BPF_NOEXIST: u64 = 1;
@@ -15,7 +21,7 @@ pub(crate) const BPF_NOEXIST: u64 = 1;
 /// holds the OR of an unknown value for unknown (`adjust_scalar_min_max_vals()` in
 /// kernel/bpf/verifier.c).
 #[inline(always)]
-fn inside<const SIZE: usize>(index: usize) -> usize {
+pub(crate) fn inside<const SIZE: usize>(index: usize) -> usize {
     const { assert!(SIZE.is_power_of_two()) };
     let cut;
     // SAFETY: one AND of a register.
@@ -28,6 +34,14 @@ fn inside<const SIZE: usize>(index: usize) -> usize {
         );
     }
     cut
+}
+
+/// Notes that something happened in a network namespace.
+#[inline(always)]
+pub(crate) fn activity(counters: &mut Counters, netns: u32) {
+    let index = inside::<ACTIVITY>(netns as usize);
+    // SAFETY: the index is inside.
+    unsafe { *counters.activity.as_mut_ptr().add(index) += 1 };
 }
 
 /// Counts one transition.
@@ -49,6 +63,51 @@ pub(crate) fn duration(counters: &mut Counters, state: u8, duration_ns: u64) {
     unsafe {
         *durations.buckets.as_mut_ptr().add(state).cast::<u64>().add(bucket) += 1;
         *durations.sum_ns.as_mut_ptr().add(state) += duration_ns;
+    }
+}
+
+/// Counts one `time_wait -> close` and observes how long it took.
+#[inline(always)]
+pub(crate) fn time_wait_end(counters: &mut Counters, family: u8, duration_ns: u64) {
+    transition(counters, family, TcpState::TimeWait.number(), TcpState::Close.number());
+    if duration_ns != DURATION_UNKNOWN {
+        duration(counters, TcpState::TimeWait.number(), duration_ns);
+    }
+}
+
+/// This CPU's counts of time-wait sockets in a namespace, begun anew where its number was
+/// another's; `None` where there is no room for them, which is counted.
+#[inline(always)]
+pub(crate) fn time_waits(counters: &mut Counters, netns: Netns) -> Option<*mut TimeWaits> {
+    let counts = NAMESPACES.get_ptr_mut(netns.inode).or_else(|| {
+        // Another CPU may have been first: then there is an element, which is all we want.
+        let _ = NAMESPACES.insert(netns.inode, TimeWaits::default(), BPF_NOEXIST);
+        NAMESPACES.get_ptr_mut(netns.inode)
+    });
+    let Some(counts) = counts else {
+        counters.losses.namespaces += 1;
+        return None;
+    };
+    // SAFETY: this CPU's own value.
+    unsafe {
+        if (*counts).net_cookie != netns.cookie {
+            *counts = TimeWaits { net_cookie: netns.cookie, ..TimeWaits::default() };
+        }
+    }
+    Some(counts)
+}
+
+/// Counts one entry into the time-wait table for its owner.
+#[inline(always)]
+pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns) {
+    let key = EnteredKey { service, net_cookie: netns.cookie, netns: netns.inode, reserved: 0 };
+    if ENTERED.get_ptr_mut(key).is_none() {
+        let _ = ENTERED.insert(key, 0, BPF_NOEXIST);
+    }
+    match ENTERED.get_ptr_mut(key) {
+        // SAFETY: this CPU's own value.
+        Some(count) => unsafe { *count += 1 },
+        None => counters.losses.entered += 1,
     }
 }
 

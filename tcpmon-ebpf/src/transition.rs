@@ -1,38 +1,30 @@
 //! What a transition does to what is known of its socket.
 
 use crate::{
-    kernel::{Process, Sock},
-    maps::{EMBRYO, EMBRYOS, LISTENERS},
-    owner::{STRANGER, copy_comm, owner, service_key},
-    ring, sockets,
-    tally::{self, BPF_NOEXIST},
+    accepted::{accepted, conceive, unpark},
+    kernel::{Process, Sock, set_by_daemon},
+    maps::LISTENERS,
+    owner::{STRANGER, owner, service_key},
+    record::{Observed, report},
+    sockets,
+    tally::{self, BPF_ANY, BPF_NOEXIST},
 };
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
-use tcpmon_common::{
-    Counters, DURATION_UNKNOWN, Embryo, FailureKey, Owner, Socket, TcpState, flags,
-};
+use tcpmon_common::{Counters, DURATION_UNKNOWN, FailureKey, Socket, TcpState, flags};
 
 const ESTABLISHED: u8 = TcpState::Established.number();
 const SYN_SENT: u8 = TcpState::SynSent.number();
 const SYN_RECV: u8 = TcpState::SynRecv.number();
 const CLOSE: u8 = TcpState::Close.number();
 const LISTEN: u8 = TcpState::Listen.number();
+const FIN_WAIT2: u8 = TcpState::FinWait2.number();
+const CLOSING: u8 = TcpState::Closing.number();
+const TIME_WAIT: u8 = TcpState::TimeWait.number();
 
-/// Flag of `bpf_map_update_elem`: insert or replace.
-const BPF_ANY: u64 = 0;
-
-/// A transition on its way into the counters and onto the ring.
-struct Observed {
-    sock: Sock,
-    cookie: u64,
-    ts_ns: u64,
-    duration_ns: u64,
-    sport: u16,
-    old: u8,
-    new: u8,
-    flags: u8,
-}
+/// Non-zero: no probe watches the timers of time-wait sockets; set by the daemon.
+#[unsafe(no_mangle)]
+static TIME_WAIT_SAMPLED: u32 = 0;
 
 /// Takes note of one transition of one socket.
 #[inline(always)]
@@ -43,12 +35,14 @@ pub(crate) fn observe<C: EbpfContext>(
     old: u8,
     new: u8,
 ) {
-    tally::transition(counters, sock.family as u8, old, new);
+    tally::activity(counters, sock.netns());
     // SAFETY: the helper takes nothing.
     let ts_ns = unsafe { bpf_ktime_get_ns() };
     if old == LISTEN && new == SYN_RECV {
+        tally::transition(counters, sock.family as u8, old, new);
         accepted(ctx, counters, sock, ts_ns);
     } else if new == SYN_SENT || new == LISTEN {
+        tally::transition(counters, sock.family as u8, old, new);
         opened(ctx, counters, sock, ts_ns, old, new);
     } else {
         moved(ctx, counters, sock, ts_ns, old, new);
@@ -76,8 +70,7 @@ fn opened<C: EbpfContext>(
         sport,
         state: new,
         flags: known | role | wanted,
-        stale_sport: sock.last_port(),
-        reserved: 0,
+        by_state: u32::from(sock.last_port()),
     };
     let cookie = sock.cookie();
     if new == LISTEN && LISTENERS.insert(sock.listener_mark(), &socket.owner, BPF_ANY).is_err() {
@@ -93,61 +86,6 @@ fn opened<C: EbpfContext>(
             sport,
             old,
             new,
-            flags: socket.flags,
-        },
-        &raw const socket.owner,
-    );
-}
-
-/// `LISTEN -> SYN_RECV`: a socket cloned from its listener, whose owner it inherits.
-#[inline(always)]
-fn accepted<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, ts_ns: u64) {
-    let (owner, known) = match LISTENERS.get_ptr(sock.listener_mark()) {
-        Some(owner) => (owner, flags::OWNER_KNOWN),
-        None => (&raw const STRANGER, 0),
-    };
-    // SAFETY: points to a map's value or to a static.
-    let owner = unsafe { &*owner };
-    // Through Linux 6.12 `inet_csk_clone_lock()` reports the state before it sets the addresses
-    // and the cookie.
-    if sock.remote_port() == 0 {
-        let known = u64::from(known);
-        park(&Embryo { sock: sock.address(), since_ns: ts_ns, owner: *owner, known });
-    } else {
-        conceive(ctx, counters, sock, sock.cookie(), owner, known, ts_ns);
-    }
-}
-
-/// Begins to keep an accepted socket, and reports its `LISTEN -> SYN_RECV`.
-#[inline(always)]
-fn conceive<C: EbpfContext>(
-    ctx: &C,
-    counters: &mut Counters,
-    sock: Sock,
-    cookie: u64,
-    owner: &Owner,
-    known: u8,
-    ts_ns: u64,
-) {
-    let socket = Socket {
-        owner: *owner,
-        since_ns: ts_ns,
-        sport: sock.last_port(),
-        state: SYN_RECV,
-        flags: flags::PASSIVE | known,
-        stale_sport: 0,
-        reserved: 0,
-    };
-    keep(ctx, counters, cookie, &socket);
-    report(
-        &Observed {
-            sock,
-            cookie,
-            ts_ns,
-            duration_ns: DURATION_UNKNOWN,
-            sport: socket.sport,
-            old: LISTEN,
-            new: SYN_RECV,
             flags: socket.flags,
         },
         &raw const socket.owner,
@@ -188,7 +126,7 @@ fn moved<C: EbpfContext>(
         cookie,
         ts_ns,
         duration_ns: DURATION_UNKNOWN,
-        sport: sock.last_port(),
+        sport: 0,
         old,
         new,
         flags: 0,
@@ -201,6 +139,8 @@ fn moved<C: EbpfContext>(
         let socket = unsafe { &mut *socket };
         opener = &raw const socket.owner;
         observed.flags = socket.flags;
+        // Once it has a port it keeps it.
+        observed.sport = if socket.sport == 0 { sock.last_port() } else { socket.sport };
         if socket.since_ns != 0 {
             observed.duration_ns = ts_ns.saturating_sub(socket.since_ns);
             tally::duration(counters, old, observed.duration_ns);
@@ -209,26 +149,32 @@ fn moved<C: EbpfContext>(
             observed.sport = 0;
             observed.flags |= flags::PORT_EXHAUSTED;
         }
+        if new == CLOSE && socket.state == TIME_WAIT {
+            // Its time-wait socket is in the table already: `crate::timers::started`.
+            observed.new = TIME_WAIT;
+        }
         socket.since_ns = ts_ns;
-        socket.state = new;
+        socket.state = observed.new;
         socket.sport = observed.sport;
-    } else if old == SYN_SENT && new == CLOSE && observed.sport == 0 && sock.error() == 0 {
+    } else if old == SYN_SENT && new == CLOSE && sock.last_port() == 0 && sock.error() == 0 {
         // A connect() that found no port, of a socket that is not kept: this runs inside the
         // failing call.
         (caller, observed.flags) = owner(Process::current());
         observed.flags |= flags::ACTIVE | flags::PORT_EXHAUSTED;
         opener = &raw const caller;
-    } else if new != CLOSE {
-        let socket = Socket {
-            owner: STRANGER,
-            since_ns: ts_ns,
-            sport: observed.sport,
-            state: new,
-            flags: 0,
-            stale_sport: 0,
-            reserved: 0,
-        };
-        keep(ctx, counters, cookie, &socket);
+    } else {
+        observed.sport = sock.last_port();
+        if new != CLOSE {
+            let socket = Socket {
+                owner: STRANGER,
+                since_ns: ts_ns,
+                sport: observed.sport,
+                state: new,
+                flags: 0,
+                by_state: 0,
+            };
+            keep(ctx, counters, cookie, &socket);
+        }
     }
     if new == ESTABLISHED || observed.flags & flags::PORT_EXHAUSTED != 0 {
         // SAFETY: points to a map's value, to a static or to the stack.
@@ -251,12 +197,18 @@ fn moved<C: EbpfContext>(
             );
         }
     }
+    tally::transition(counters, sock.family as u8, old, observed.new);
     report(&observed, opener);
-    if new == CLOSE {
+    if observed.new == CLOSE {
         if old == LISTEN {
             let _ = LISTENERS.remove(sock.listener_mark());
         }
-        sockets::remove(cookie);
+        if (old == FIN_WAIT2 || old == CLOSING) && set_by_daemon(&TIME_WAIT_SAMPLED) != 0 {
+            // It may be in the time-wait table now, where only its owner is of interest.
+            sockets::keep_for_a_while(cookie);
+        } else {
+            sockets::remove(cookie);
+        }
     }
 }
 
@@ -277,84 +229,19 @@ fn is_passive(observed: &Observed) -> bool {
 #[inline(always)]
 fn found_no_port(sock: Sock, socket: &Socket) -> bool {
     socket.flags & flags::PORT_WANTED != 0
-        && sock.last_port() == socket.stale_sport
+        && u32::from(sock.last_port()) == socket.by_state
         && sock.error() == 0
 }
 
 /// Keeps what is known of a socket; tells the log the first time that there is no room.
 #[inline(always)]
-fn keep<C: EbpfContext>(ctx: &C, counters: &mut Counters, cookie: u64, socket: &Socket) {
+pub(crate) fn keep<C: EbpfContext>(ctx: &C, counters: &mut Counters, cookie: u64, socket: &Socket) {
     if !sockets::put(cookie, socket) {
         if counters.losses.sockets == 0 {
             warn!(ctx, "the socket map is full: some owners stay unknown; raise --max-sockets");
         }
         counters.losses.sockets += 1;
     }
-}
-
-/// Sets an accepted socket aside until its second transition.
-#[inline(always)]
-fn park(embryo: &Embryo) {
-    let Some(slot) = EMBRYO.get_ptr_mut(0) else { return };
-    // SAFETY: this CPU's own value; softirqs, where sockets are cloned, do not nest.
-    unsafe {
-        if (*slot).sock != 0 {
-            let _ = EMBRYOS.insert((*slot).sock, &*slot, BPF_ANY);
-        }
-        *slot = *embryo;
-    }
-}
-
-/// Takes an accepted socket back that was set aside, if it was.
-#[inline(always)]
-fn unpark(sock: Sock) -> Option<Embryo> {
-    let slot = EMBRYO.get_ptr_mut(0)?;
-    // SAFETY: this CPU's own value.
-    unsafe {
-        if (*slot).sock == sock.address() {
-            let embryo = *slot;
-            (*slot).sock = 0;
-            return Some(embryo);
-        }
-    }
-    let parked = EMBRYOS.get_ptr(sock.address())?;
-    // SAFETY: a pointer to a map's value, which stays readable while the program runs.
-    let embryo = unsafe { *parked };
-    let _ = EMBRYOS.remove(sock.address());
-    Some(embryo)
-}
-
-/// Puts a transition on the ring, if anybody listens.
-#[inline(always)]
-fn report(observed: &Observed, owner: *const Owner) {
-    let Some(control) = ring::wanted() else { return };
-    let Some(mut entry) = ring::reserve() else { return };
-    let record = entry.as_mut_ptr();
-    let sock = observed.sock;
-    let (saddr, daddr) = sock.addresses();
-    // SAFETY: `record` is as large as a `Transition`, and every member is written; `owner` points
-    // to a map's value or to the stack.
-    unsafe {
-        let owner = &*owner;
-        let version1 = if owner.cgroup_v1 != 0 { flags::CGROUP_V1 } else { 0 };
-        (&raw mut (*record).ts_ns).write(observed.ts_ns);
-        (&raw mut (*record).cookie).write(observed.cookie);
-        (&raw mut (*record).duration_ns).write(observed.duration_ns);
-        (&raw mut (*record).cgroup_id).write(owner.cgroup_id);
-        (&raw mut (*record).birth_ns).write(owner.birth_ns);
-        (&raw mut (*record).saddr).write(saddr);
-        (&raw mut (*record).daddr).write(daddr);
-        copy_comm(&raw const owner.comm, &raw mut (*record).comm);
-        (&raw mut (*record).netns).write(sock.netns());
-        (&raw mut (*record).pid).write(owner.pid);
-        (&raw mut (*record).sport).write(observed.sport);
-        (&raw mut (*record).dport).write(sock.remote_port());
-        (&raw mut (*record).family).write(sock.family as u8);
-        (&raw mut (*record).old).write(observed.old);
-        (&raw mut (*record).new).write(observed.new);
-        (&raw mut (*record).flags).write(observed.flags | version1);
-    }
-    ring::submit(entry, control, observed.ts_ns);
 }
 
 /// Keeps an open socket that is older than the probes, for what an owner's open file tells.
@@ -377,8 +264,7 @@ pub(crate) fn adopt(sock: Sock, process: Process) {
         sport: sock.last_port(),
         state,
         flags: known | role,
-        stale_sport: 0,
-        reserved: 0,
+        by_state: 0,
     };
     if state == LISTEN {
         let _ = LISTENERS.insert(sock.listener_mark(), &socket.owner, BPF_NOEXIST);

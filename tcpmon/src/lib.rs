@@ -7,5 +7,8 @@
 pub mod cli;
 pub mod daemon;
 pub mod export;
+#[cfg(test)]
+mod fuzz;
 pub mod kernel;
 pub mod model;
+pub mod pressure;

@@ -21,33 +21,60 @@ use serde_json::Value;
 use pages::{blocks, commands, files, flags, names, read, root};
 use place::{Group, Place, TCPMON, help, line_with, xtask};
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 16] = [
     "README.md",
+    "docs/who-eats-the-ports.md",
+    "docs/report.md",
     "docs/tail.md",
+    "docs/top.md",
     "docs/metrics.md",
+    "docs/time-wait.md",
+    "docs/alerting.md",
+    "docs/forecast.md",
     "docs/configuration.md",
     "docs/troubleshooting.md",
+    "docs/security.md",
+    "docs/kubernetes.md",
+    "docs/overhead.md",
     "docs/ARCHITECTURE.md",
+    "docs/screens/README.md",
 ];
 
 /// Commands that no test can run, by their beginning, and why. Those of xtask are still looked up
 /// in its help.
-const NOT_RUN: [(&str, &str); 7] = [
+const NOT_RUN: [(&str, &str); 13] = [
     ("cargo xtask run", "becomes a daemon at the usual places"),
     ("cargo xtask test", "would run this test again"),
     ("cargo xtask setup", "may install packages"),
     ("cargo xtask build", "compiles everything in release mode"),
+    ("cargo xtask dist", "compiles everything in release mode"),
+    ("cargo xtask fuzz", "takes minutes, and is a step of `cargo xtask test`"),
+    ("cargo xtask manifests", "writes into deploy/"),
+    ("cargo xtask screens", "writes into docs/screens/, and takes a minute and a browser"),
     ("cargo xtask bench", "takes minutes, and the machine for itself"),
+    ("cargo xtask vm", "takes minutes, and is a step of `cargo xtask test`"),
+    ("tcpmon top", "takes a terminal, and is driven in one by tests/system/top.rs"),
     ("sudo dnf", "Fedora's"),
     ("sudo pacman", "Arch's"),
 ];
 
 /// Flags of other programs that the pages name.
-const FOREIGN_FLAGS: [&str; 2] = ["--needed", "--unix-socket"];
+const FOREIGN_FLAGS: [&str; 4] = ["--needed", "--now", "--offline", "--unix-socket"];
 
 /// Metrics that a daemon has only once there was a cause, and which.
-const CONDITIONAL: [(&str, &str); 1] =
-    [("tcpmon_connect_port_failures_total", "a connect() found no port")];
+const CONDITIONAL: [(&str, &str); 11] = [
+    ("tcpmon_connect_port_failures_total", "a connect() found no port"),
+    ("tcpmon_sockets", "snapshots are on"),
+    ("tcpmon_time_wait_sockets", "there is one"),
+    ("tcpmon_ephemeral_ports_used", "a connection is open"),
+    ("tcpmon_ephemeral_port_utilization_ratio", "a connection is open"),
+    ("tcpmon_port_exhaustion_eta_seconds", "a connection is open"),
+    ("tcpmon_alert_firing", "an alert has fired"),
+    ("tcpmon_alertmanager_alerts_sent_total", "there is an Alertmanager"),
+    ("tcpmon_alertmanager_push_failures_total", "there is an Alertmanager"),
+    ("tcpmon_alertmanager_alerts_dropped_total", "there is an Alertmanager"),
+    ("tcpmon_alertmanager_queue_length", "there is an Alertmanager"),
+];
 
 fn said(output: &Output) -> String {
     format!(
@@ -86,7 +113,7 @@ fn every_command_runs() {
                 let unknown: Vec<_> = flags(own).difference(&known).cloned().collect();
                 assert!(unknown.is_empty(), "{at}: `{text}`: xtask has no {unknown:?}");
             }
-        } else if text.contains("tcpmon daemon") || text.contains("--standalone") {
+        } else if text.contains("tcpmon daemon") || text.contains("tcpmon tail --standalone") {
             let daemon = text.contains("tcpmon daemon");
             let mut shell = place.shell(&bin, &text);
             let mut running = Group::start(shell.stdout(Stdio::piped()).stderr(Stdio::piped()));
@@ -122,10 +149,10 @@ fn every_command_runs() {
 fn every_flag_exists() {
     let xtask = xtask();
     let mut known: BTreeSet<String> = FOREIGN_FLAGS.map(str::to_owned).into();
-    for command in ["daemon", "tail", "check"] {
+    for command in ["daemon", "tail", "top", "check", "explain", "report", "advise"] {
         known.extend(flags(&help(Path::new(TCPMON), command)));
     }
-    for task in ["setup", "build", "run", "test", "lab", "bench"] {
+    for task in ["setup", "build", "run", "test", "vm", "lab", "bench", "fuzz", "screens"] {
         known.extend(flags(&help(&xtask, task)));
     }
     for page in PAGES {
@@ -145,6 +172,11 @@ fn every_option_of_the_daemon_is_documented_with_its_default() {
         .collect();
     let options = daemon_options();
     assert!(options.len() > 10, "{options:?}");
+    // Options without a default say so.
+    let known = flags(&help(Path::new(TCPMON), "daemon"));
+    let (without, rows): (BTreeMap<_, _>, _) =
+        rows.into_iter().partition(|(_, default)| default == "none");
+    assert!(without.keys().all(|name| known.contains(name)), "{without:?}");
     assert_eq!(rows, options);
 }
 

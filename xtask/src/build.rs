@@ -26,6 +26,13 @@ pub struct Args {
     debug: bool,
 }
 
+impl Args {
+    /// A binary for any distribution.
+    pub fn for_others() -> Self {
+        Self { is_static: true, debug: false }
+    }
+}
+
 /// Builds and prints the path of the binary, its size on standard error.
 pub fn main(args: &Args) -> Result<()> {
     let binary = build(args)?;
@@ -35,6 +42,15 @@ pub fn main(args: &Args) -> Result<()> {
     eprintln!("xtask: {}.{} MB", tenths / 10, tenths % 10);
     println!("{}", short(&binary).display());
     Ok(())
+}
+
+/// The program at that path, whole, or without one a `tcpmon` that is built now for release.
+pub fn given_or_built(path: Option<&Path>) -> Result<PathBuf> {
+    match path {
+        Some(path) => fs::canonicalize(path)
+            .with_context(|| format!("cannot find the program {}", path.display())),
+        None => build(&Args::default()),
+    }
 }
 
 /// Sets up what is missing and builds `tcpmon`; returns the binary's path.

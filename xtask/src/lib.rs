@@ -5,10 +5,15 @@
 //! once [`setup`] has run.
 
 pub mod bench;
+pub mod browser;
 pub mod build;
+pub mod dist;
+pub mod fuzz;
 pub mod lab;
+pub mod manifests;
 pub mod process;
 pub mod run;
+pub mod screens;
 pub mod setup;
 pub mod test;
 pub mod vm;

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check and test, from a clone with nothing set up.
 //!
-//! The first step that fails ends it. Integration tests load probes and make
+//! The first step that fails ends it; the one that takes longest, other kernels in virtual
+//! machines, is the last. Integration tests load probes and make
 //! network namespaces, so they run as root: an ordinary user's are compiled as
 //! that user, and only their finished programs run through sudo.
 
@@ -11,8 +12,9 @@ use serde_json::Value;
 
 use crate::{
     build::cargo,
+    fuzz,
     process::{capture, find_program, is_root, run, step},
-    setup,
+    setup, vm,
 };
 
 /// The release of cargo-deny that `--deny` installs.
@@ -20,7 +22,14 @@ const DENY_VERSION: &str = "0.20.2";
 
 /// How cargo starts the programs of integration tests for an ordinary user.
 /// sudo clears the environment: what tests may ask for is handed over by name.
-const RUNNER: &str = r#"target."cfg(all())".runner=["sh","-c","exec sudo -- env CARGO_MANIFEST_DIR=\"$CARGO_MANIFEST_DIR\" RUST_BACKTRACE=\"${RUST_BACKTRACE:-1}\" \"$@\"","sh"]"#;
+const RUNNER: &str = r#"target."cfg(all())".runner=["sh","-c","exec sudo -- env CARGO_MANIFEST_DIR=\"$CARGO_MANIFEST_DIR\" RUST_BACKTRACE=\"${RUST_BACKTRACE:-1}\" TCPMON_BROWSER=required TCPMON_TMUX=required TCPMON_ALERTMANAGER=required \"$@\"","sh"]"#;
+
+/// What set-up has installed: tests that need it may not be left out. Handed over by [`RUNNER`] too.
+const REQUIRED: [(&str, &str); 3] = [
+    ("TCPMON_BROWSER", "required"),
+    ("TCPMON_TMUX", "required"),
+    ("TCPMON_ALERTMANAGER", "required"),
+];
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +38,9 @@ pub struct Args {
     /// it is missing (minutes)
     #[arg(long)]
     deny: bool,
+    /// Leave out the tests on other kernels, in virtual machines; `cargo xtask vm` has all of them
+    #[arg(long)]
+    no_vm: bool,
     /// Run only the tests whose names contain this, without the other checks; what follows
     /// another `--` goes to the test programs
     #[arg(last = true)]
@@ -39,6 +51,21 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<()> {
     setup::ensure(None)?;
     setup::ensure_program("ip", "iproute2")?;
+    for (program, package) in [
+        ("promtool", "prometheus"),
+        ("prometheus", "prometheus"),
+        ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ] {
+        setup::ensure_idle_program(program, package, package)?;
+    }
+    for (program, package) in [
+        ("chromium", "chromium"),
+        ("chromedriver", "chromium-driver"),
+        ("rpm", "rpm"),
+        ("tmux", "tmux"),
+    ] {
+        setup::ensure_program(program, package)?;
+    }
     if !is_root() && find_program("sudo").is_none() {
         bail!("the integration tests need root and there is no sudo: run this as root");
     }
@@ -53,7 +80,10 @@ pub fn main(args: &Args) -> Result<()> {
     }
     step("tests (cargo test)", || {
         if is_root() {
-            return run(cargo().args(["test", "--workspace", "--locked"]).args(&args.filter));
+            let mut tests = cargo();
+            tests.args(["test", "--workspace", "--locked"]);
+            tests.envs(REQUIRED);
+            return run(tests.args(&args.filter));
         }
         let test = |targets: &[&str]| {
             let mut command = cargo();
@@ -65,7 +95,17 @@ pub fn main(args: &Args) -> Result<()> {
             run(test(&["--test", "*", "--config", RUNNER]).args(&args.filter))?;
         }
         run(test(&["--doc"]).args(&args.filter))
-    })
+    })?;
+    if args.filter.is_empty() {
+        step("fuzz targets, for a moment each (longer: cargo xtask fuzz)", fuzz::for_the_tests)?;
+    }
+    if args.filter.is_empty() && !args.no_vm {
+        step(
+            "the essence of the system tests on other kernels (all: cargo xtask vm)",
+            vm::essence,
+        )?;
+    }
+    Ok(())
 }
 
 /// Checks licences and sources of all dependencies where cargo-deny is
@@ -121,5 +161,12 @@ mod tests {
         assert!(names_a_test(&with("test")));
         assert!(!names_a_test(&with("lib")));
         assert!(!names_a_test(&Value::Null));
+    }
+
+    #[test]
+    fn what_is_required_is_handed_over_by_sudo() {
+        for (name, value) in REQUIRED {
+            assert!(RUNNER.contains(&format!("{name}={value}")), "{name}");
+        }
     }
 }

@@ -2,15 +2,18 @@
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::kernel::requirements::{
-    Depth, Facts, ProbeCheck, Report, Status, first_refusal, report,
+use super::{DEFAULT_CONFIG, config::ConfigError, daemon::DaemonArgs};
+use crate::kernel::{
+    probes::TimeWaitMode,
+    requirements::{Check, Depth, Facts, ProbeCheck, Report, Status, first_refusal, report},
 };
 
-/// Can tcpmon run here: kernel, BTF, capabilities, lockdown, each probe.
+/// Can tcpmon run here: kernel, BTF, capabilities, lockdown, each probe, the configuration.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct CheckArgs {
     /// Print one JSON object instead of lines.
@@ -28,7 +31,11 @@ pub struct CheckArgs {
 /// If standard output cannot be written. That its reader has gone is none: the exit code still
 /// answers.
 pub fn run(args: CheckArgs, probes: impl FnOnce() -> Vec<ProbeCheck>) -> anyhow::Result<ExitCode> {
-    let report = report(&Facts::gather(Depth::Full), probes);
+    let mut report = report(&Facts::gather(Depth::Full), probes);
+    let configured = super::daemon_args_of(["tcpmon", "daemon"].map(Into::into).to_vec())
+        .and_then(|args| Ok(args.alerts.check().map(|()| args)?));
+    report.checks.extend(judge_configuration(configured, Path::new(DEFAULT_CONFIG).exists()));
+    report.ok = first_refusal(&report.checks).is_none();
     let text = if args.json { json(&report)? } else { lines(&report) };
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -37,6 +44,46 @@ pub fn run(args: CheckArgs, probes: impl FnOnce() -> Vec<ProbeCheck>) -> anyhow:
         _ => {}
     }
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Judges the options that the daemon would have without flags, and says how it would watch
+/// TIME_WAIT; `has_file`: whether there is a configuration file.
+fn judge_configuration(configured: anyhow::Result<DaemonArgs>, has_file: bool) -> Vec<Check> {
+    let check = |name: &str, status, detail: String, mend: Option<&str>| Check {
+        name: name.to_owned(),
+        status,
+        detail,
+        mend: mend.map(str::to_owned),
+    };
+    let args = match configured {
+        Ok(args) => args,
+        Err(error) => {
+            // Whoever asks may not be the one that the daemon runs as.
+            let is_forbidden = matches!(
+                error.downcast_ref(),
+                Some(ConfigError::Read { reason, .. })
+                    if reason.kind() == ErrorKind::PermissionDenied
+            );
+            let (status, mend) = if is_forbidden {
+                (Status::Unknown, None)
+            } else {
+                (Status::Fail, Some("correct it: `tcpmon example-config` has every key explained"))
+            };
+            return vec![check("configuration", status, format!("{error:#}"), mend)];
+        }
+    };
+    let source = if has_file { DEFAULT_CONFIG } else { "no file, so the defaults" };
+    let watched = match args.time_wait {
+        TimeWaitMode::Exact => "exact: by the timers of its sockets, each that enters and leaves",
+        TimeWaitMode::Sampled => {
+            "sampled: by snapshots and the kernel's counters; who entered, and how sockets left, \
+             is not told"
+        }
+    };
+    vec![
+        check("configuration", Status::Ok, source.to_owned(), None),
+        check("TIME_WAIT", Status::Ok, watched.to_owned(), None),
+    ]
 }
 
 fn json(report: &Report) -> anyhow::Result<String> {
@@ -114,6 +161,34 @@ mod tests {
 
         tcpmon daemon would start here
         ");
+    }
+
+    fn daemon(flags: &[&str]) -> anyhow::Result<DaemonArgs> {
+        let argv = [&["tcpmon", "daemon"], flags].concat();
+        super::super::daemon_args_of(argv.into_iter().map(Into::into).collect())
+    }
+
+    #[test]
+    fn the_configuration_is_judged_and_says_how_time_wait_is_watched() {
+        for (mode, beginning) in [("exact", "exact: "), ("sampled", "sampled: ")] {
+            let checks = judge_configuration(daemon(&["--time-wait", mode]), false);
+            let [configuration, time_wait] = &checks[..] else { panic!("{checks:?}") };
+            assert_eq!(configuration.status, Status::Ok);
+            assert!(time_wait.detail.starts_with(beginning), "{time_wait:?}");
+        }
+        let error = ConfigError::File {
+            path: DEFAULT_CONFIG.into(),
+            line: 3,
+            column: 1,
+            message: "there is no option topp; did you mean top?".into(),
+        };
+        let [broken] = &judge_configuration(Err(error.into()), true)[..] else { panic!("one") };
+        assert_eq!(broken.status, Status::Fail);
+        assert!(broken.detail.contains("tcpmon.toml:3:1: ") && broken.mend.is_some(), "{broken:?}");
+        let reason = io::Error::from(ErrorKind::PermissionDenied);
+        let error = ConfigError::Read { path: DEFAULT_CONFIG.into(), reason };
+        let [hidden] = &judge_configuration(Err(error.into()), true)[..] else { panic!("one") };
+        assert_eq!((hidden.status, &hidden.mend), (Status::Unknown, &None));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Talking to the daemon over its Unix socket.
 
+use crate::kernel::requirements;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
-use std::{io, path::Path};
+use std::{fmt::Display, io, path::Path};
 use tokio::net::UnixStream;
 
 /// Why the daemon cannot be asked.
@@ -38,6 +39,33 @@ pub async fn connect(socket: &Path) -> Result<UnixStream, Unreachable> {
             Unreachable::Absent { path, cause }
         }
     })
+}
+
+/// Says that probes of its own are used instead, where `absent` tells why no daemon answers.
+///
+/// # Errors
+///
+/// Where this program may not load probes.
+pub fn do_without(absent: &impl Display) -> anyhow::Result<()> {
+    if requirements::refuse().is_err() {
+        bail!("{absent}; start `tcpmon daemon`, or see `tcpmon check` to do without");
+    }
+    super::say(&format!("{absent}; using probes of its own"));
+    Ok(())
+}
+
+/// Far more than any answer that is asked for whole.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Asks for `route`, and returns the whole of the daemon's answer.
+///
+/// # Errors
+///
+/// As [`connect`] and [`get`], or where the answer breaks off or has no end.
+pub async fn fetch(socket: &Path, route: &str) -> anyhow::Result<Bytes> {
+    let response = get(connect(socket).await?, route).await?;
+    let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;
+    Ok(body.map_err(|error| anyhow!("the daemon broke its answer off: {error}"))?.to_bytes())
 }
 
 /// Asks for `route`, and returns the daemon's answer once its head is there.

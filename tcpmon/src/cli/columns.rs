@@ -14,6 +14,7 @@ use tcpmon_common::TcpState;
 
 use crate::model::address::Text;
 use crate::model::event::{Event, Gap, Line, LossPlace};
+use crate::model::time_wait::{Passage, Substate};
 
 /// Widths of an address column: all IPv4; IPv4-mapped and short IPv6; all IPv6.
 const ADDRESS_WIDTHS: [usize; 3] = [15, 25, 39];
@@ -106,6 +107,14 @@ impl Columns {
             let (red, reset) = if colour { (RED, RESET) } else { ("", "") };
             let _ = write!(out, " {red}PORTS EXHAUSTED{reset}");
         }
+        match event.passage {
+            Some(Passage::Entered(Substate::FinWait2)) => out.push_str(" as FIN_WAIT2"),
+            Some(Passage::Left(reason)) => {
+                out.push(' ');
+                out.push_str(reason.name());
+            }
+            Some(Passage::Entered(Substate::TimeWait)) | None => {}
+        }
         out.push('\n');
     }
 
@@ -143,7 +152,8 @@ fn fitting(present: usize, needed: usize) -> usize {
 }
 
 /// The kernel's word for a state, without its prefix `TCP_`.
-const fn upper(state: TcpState) -> &'static str {
+#[must_use]
+pub const fn upper(state: TcpState) -> &'static str {
     match state {
         TcpState::Established => "ESTABLISHED",
         TcpState::SynSent => "SYN_SENT",

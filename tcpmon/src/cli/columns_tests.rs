@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::comm::Comm;
 use crate::model::event::tests::example;
+use crate::model::time_wait::Reason;
 
 fn view(columns: &mut Columns, lines: &[Line]) -> String {
     let mut out = String::new();
@@ -24,8 +25,21 @@ fn failure() -> Event {
         new: TcpState::Close,
         duration_us: None,
         port_exhausted: true,
+        passage: None,
         ..example()
     }
+}
+
+fn passages() -> [Event; 2] {
+    let entered = Event { passage: Some(Passage::Entered(Substate::FinWait2)), ..example() };
+    let left = Event {
+        old: TcpState::TimeWait,
+        new: TcpState::Close,
+        duration_us: Some(60_412_007),
+        passage: Some(Passage::Left(Reason::Expired)),
+        ..example()
+    };
+    [entered, left]
 }
 
 fn unowned() -> Event {
@@ -40,6 +54,8 @@ fn ipv4_columns() {
         Line::Gap(Gap { lost: 42, place: LossPlace::Ring }),
         Line::Gap(Gap { lost: 1, place: LossPlace::Subscriber }),
         Line::Event(unowned()),
+        Line::Event(passages()[0].clone()),
+        Line::Event(passages()[1].clone()),
     ];
     insta::assert_snapshot!(view(&mut utc(), &lines), @r"
     TIME             PID COMM            LADDR           LPORT RADDR           RPORT OLDSTATE    -> NEWSTATE              MS
@@ -48,6 +64,8 @@ fn ipv4_columns() {
     -- 42 events lost (ring: the kernel's buffer was full) --
     -- 1 event lost (subscriber: this reader is too slow) --
     08:00:00.123       - -               10.0.0.1        40000 10.0.0.2         5432 FIN_WAIT2   -> TIME_WAIT      59999.001
+    08:00:00.123    4242 worker          10.0.0.1        40000 10.0.0.2         5432 FIN_WAIT2   -> TIME_WAIT          0.812 as FIN_WAIT2
+    08:00:00.123    4242 worker          10.0.0.1        40000 10.0.0.2         5432 TIME_WAIT   -> CLOSE          60412.007 expired
     ");
 }
 

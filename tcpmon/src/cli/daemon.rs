@@ -1,16 +1,22 @@
 //! `tcpmon daemon`.
 
-use super::DEFAULT_SOCKET;
+use super::alert_args::AlertArgs;
+use super::{DEFAULT_SOCKET, Misuse};
 use crate::{
     daemon::{
         pipeline::Limits,
-        run::{self, Settings},
+        run::{self, DaemonError, Settings},
     },
-    kernel::probes::MapSizes,
+    kernel::probes::{MapSizes, TimeWaitMode},
+    pressure::thresholds::Thresholds,
 };
-use clap::{Args, value_parser};
+use clap::{Args, ValueEnum, value_parser};
 use log::LevelFilter;
 use std::{ops::RangeInclusive, path::PathBuf};
+use tcpmon_common::MAX_CELLS;
+
+/// Rows or series that a table without a bound of its own has.
+pub(super) const DEFAULT_TOP: usize = 50;
 
 /// Options of the daemon; each is a key of the configuration file too.
 #[derive(Args, Debug)]
@@ -28,15 +34,35 @@ pub struct DaemonArgs {
     )]
     pub listen_address: Vec<String>,
 
+    /// Ask whoever comes over TCP for what this file says: TLS, client certificates, passwords, in
+    /// the format of Prometheus' exporter-toolkit. It is read again when it changes
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
+
     /// Serve `tcpmon tail` and the other commands on this Unix socket
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
 
     /// Give that many services and destinations series of their own; add up the others
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_TOP)]
     pub top: usize,
 
-    /// How large things may get
+    /// How TIME_WAIT is watched: `exact`, by the timers of its sockets, each of which is seen to
+    /// come and go; `sampled`, by snapshots and the kernel's own counters alone, without probes on
+    /// timers
+    #[arg(long, value_name = "MODE", default_value = "exact")]
+    pub time_wait: TimeWaitMode,
+
+    /// Whose TIME_WAIT sockets and levels are watched: `all` network namespaces, or that of the
+    /// `host` alone, for which fewer capabilities will do
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub namespaces: Namespaces,
+
+    /// When alerts begin and end.
+    #[command(flatten)]
+    pub alerts: AlertArgs,
+
+    /// How large things may get.
     #[command(flatten)]
     pub limits: LimitArgs,
 
@@ -47,6 +73,15 @@ pub struct DaemonArgs {
     /// Least important lines to write to the log: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = value_parser!(LevelFilter))]
     pub log_level: LevelFilter,
+}
+
+/// Which network namespaces are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Namespaces {
+    /// Every one of the machine
+    All,
+    /// The one that the daemon runs in
+    Host,
 }
 
 /// How large things may get.
@@ -83,6 +118,20 @@ pub struct LimitArgs {
           value_parser = within(1..=1 << 20))]
     pub max_embryos: u32,
 
+    /// Network namespaces whose TIME_WAIT sockets are counted
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().namespaces,
+          value_parser = within(1..=1 << 20))]
+    pub max_namespaces: u32,
+
+    /// Groups of sockets in TIME_WAIT, by destination and owner, that are counted apart
+    #[arg(long, value_name = "N", default_value_t = MapSizes::default().destinations,
+          value_parser = within(1..=MAX_CELLS))]
+    pub max_destinations: u32,
+
+    /// Share of one CPU that snapshots of all sockets may take: 0, none, to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    pub snapshot_cpu_share: f64,
+
     /// Bytes that may wait for a stream that reads slowly; then it loses events, and is told
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20,
           value_parser = within(4096..=1 << 30))]
@@ -99,8 +148,11 @@ impl From<&LimitArgs> for Limits {
                 services: args.max_services,
                 failures: args.max_failures,
                 embryos: args.max_embryos,
+                namespaces: args.max_namespaces,
+                destinations: args.max_destinations,
             },
             queue_bytes: args.subscriber_queue_bytes as usize,
+            snapshot_cpu_share: args.snapshot_cpu_share,
         }
     }
 }
@@ -112,14 +164,34 @@ impl From<&LimitArgs> for Limits {
 /// Where it cannot start.
 pub fn run(args: DaemonArgs) -> anyhow::Result<()> {
     super::log::init(args.log_level);
-    let settings = Settings {
-        limits: Limits::from(&args.limits),
-        listen: args.listen_address,
-        socket: args.socket,
-        top: args.top,
-        measure: args.probe_stats,
+    args.alerts.check()?;
+    let reread = || {
+        let args = super::daemon_args().map_err(|error| error.to_string())?;
+        args.alerts.check().map_err(|error| error.to_string())?;
+        log::set_max_level(args.log_level);
+        Ok(Settings::from(args))
     };
-    Ok(run::run(&settings)?)
+    run::run(&Settings::from(args), Box::new(reread)).map_err(|error| match error {
+        DaemonError::Web(error) => Misuse(error.to_string()).into(),
+        other => other.into(),
+    })
+}
+
+impl From<DaemonArgs> for Settings {
+    fn from(args: DaemonArgs) -> Self {
+        Self {
+            limits: Limits::from(&args.limits),
+            listen: args.listen_address,
+            web_config: args.web_config_file,
+            socket: args.socket,
+            top: args.top,
+            measure: args.probe_stats,
+            time_wait: args.time_wait,
+            thresholds: Thresholds::from(&args.alerts),
+            alertmanagers: args.alerts.alertmanager_url,
+            all_namespaces: args.namespaces == Namespaces::All,
+        }
+    }
 }
 
 /// Reads a whole number of that range.
@@ -129,6 +201,12 @@ fn within(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, String> + 
             format!("expected a whole number from {} to {}", range.start(), range.end())
         })
     }
+}
+
+/// Reads the share of a CPU.
+fn share(value: &str) -> Result<f64, String> {
+    let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 /// Checks the shape; whether the host is known is found out when it is listened on.

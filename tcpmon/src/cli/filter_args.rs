@@ -50,7 +50,8 @@ pub struct FilterArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = values::service)]
     pub service: Vec<String>,
 
-    /// Show sockets in these network namespaces: host, a name under /run/netns, or an inode
+    /// Show sockets in these network namespaces: host, a name under /run/netns, a container's
+    /// short id or name, or an inode number
     #[arg(long, value_name = "NETNS", value_delimiter = ',', value_parser = values::netns)]
     pub netns: Vec<String>,
 
@@ -67,11 +68,14 @@ pub struct FilterArgs {
     pub count: Option<NonZeroU64>,
 }
 
+/// How much alike a wrong name and a right one must be, from 0 to 1, for a suggestion.
+const ALIKE: f64 = 0.8;
+
 /// Reads states in every usual spelling, and lists the plain names in help and complaints.
 ///
 /// clap's own parser of possible values would need each spelling as an alias.
 #[derive(Clone)]
-struct StateParser;
+pub(super) struct StateParser;
 
 impl TypedValueParser for StateParser {
     type Value = TcpState;
@@ -84,6 +88,7 @@ impl TypedValueParser for StateParser {
     ) -> Result<TcpState, clap::Error> {
         let text = value.to_string_lossy();
         values::state(&text).map_err(|_| {
+            let text_of = text.into_owned();
             let mut error = clap::Error::new(ErrorKind::InvalidValue).with_cmd(command);
             let mut tell = |kind, value| error.insert(kind, value);
             let names = TcpState::ALL.map(|state| state.name().to_owned());
@@ -91,7 +96,10 @@ impl TypedValueParser for StateParser {
                 ContextKind::InvalidArg,
                 ContextValue::String(arg.map_or_else(String::new, Arg::to_string)),
             );
-            tell(ContextKind::InvalidValue, ContextValue::String(text.into_owned()));
+            tell(ContextKind::InvalidValue, ContextValue::String(text_of.clone()));
+            if let Some(near) = nearest(&text_of, &names) {
+                tell(ContextKind::SuggestedValue, ContextValue::String(near));
+            }
             tell(ContextKind::ValidValue, ContextValue::Strings(names.into()));
             error
         })
@@ -100,6 +108,15 @@ impl TypedValueParser for StateParser {
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new(TcpState::ALL.into_iter().map(|state| PossibleValue::new(state.name()))))
     }
+}
+
+/// The name that a wrong one was most probably meant to be.
+fn nearest(word: &str, names: &[String]) -> Option<String> {
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    let alike = |name: &&String| strsim::jaro_winkler(&word, name);
+    // Of equals max_by takes the last, and the first is wanted.
+    let best = names.iter().rev().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+    (alike(&best) > ALIKE).then(|| best.clone())
 }
 
 impl From<FilterArgs> for Filter {

@@ -10,7 +10,6 @@ use super::{
 use crate::{
     daemon::pipeline::{Limits, Pipeline},
     export::Format,
-    kernel::requirements,
     model::{filter::Filter, json},
 };
 use anyhow::{Context, bail};
@@ -73,10 +72,7 @@ pub fn run(args: TailArgs) -> anyhow::Result<()> {
                 from_daemon(response.into_body(), &filter, output).await
             }
             Err(absent @ Unreachable::Absent { .. }) => {
-                if requirements::refuse().is_err() {
-                    bail!("{absent}; start `tcpmon daemon`, or see `tcpmon check` to do without");
-                }
-                super::say(&format!("{absent}; using probes of its own"));
+                client::do_without(&absent)?;
                 standalone(filter, limits, output).await
             }
             Err(forbidden) => Err(forbidden.into()),
@@ -105,7 +101,7 @@ async fn from_daemon(
 async fn standalone(filter: Filter, limits: Limits, mut output: Output) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let pipeline = Pipeline::start(limits, false)?;
+    let pipeline = Pipeline::start_streaming(limits)?;
     let subscription = pipeline.hub.subscribe(filter, Format::JsonLines)?;
     let shown = async {
         output.begin()?;

@@ -5,6 +5,8 @@
 
 use super::{
     clock::UtcOffset,
+    departures::Departures,
+    heart::Pulse,
     held::Held,
     names::{BatchNames, Names},
     pipeline::Health,
@@ -13,6 +15,7 @@ use super::{
 };
 use crate::{
     export::Format,
+    kernel::privileges::{self, Role},
     model::{
         event::{Event, Gap, LossPlace},
         filter::Filter,
@@ -32,7 +35,7 @@ use std::{
 use tcpmon_common::Transition;
 
 /// Streams at a time: each costs the hub its filter for every event, and up to a whole queue.
-pub const STREAMS: usize = 128;
+pub const STREAMS: usize = 192;
 
 /// There are as many streams as there may be.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -46,6 +49,7 @@ pub struct Hub {
     reader: ReaderControl,
     queue_bytes: usize,
     account: Arc<Account>,
+    pulse: Pulse,
 }
 
 /// A subscription, which ends when it is dropped.
@@ -81,6 +85,7 @@ impl Hub {
             reader,
             queue_bytes,
             account: Arc::default(),
+            pulse: Pulse::default(),
         })
     }
 
@@ -106,6 +111,12 @@ impl Hub {
         drop(subscribers);
         self.reader.wait_until_told();
         Ok(Subscription { hub: Arc::clone(self), subscriber })
+    }
+
+    /// Beats with every batch.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// How many streams there are.
@@ -146,6 +157,7 @@ pub fn start(
 ) -> io::Result<JoinHandle<()>> {
     let mut worker = Worker::new(hub, names);
     std::thread::Builder::new().name("tcpmon-hub".to_owned()).spawn(move || {
+        privileges::shed(Role::Other);
         health.watch(|| worker.run(&batches, &spares));
         // Nothing comes any more, however it ended: nobody should wait for it.
         worker.hub.close();
@@ -155,6 +167,7 @@ struct Worker {
     hub: Arc<Hub>,
     names: Arc<Names>,
     held: Held,
+    departures: Departures,
     clock: UtcOffset,
     json: JsonWriter,
     /// Records lost on the ring by the last batch.
@@ -168,6 +181,7 @@ impl Worker {
             hub,
             names,
             held: Held::default(),
+            departures: Departures::default(),
             clock: UtcOffset::default(),
             json: JsonWriter::new(),
             lost_total: 0,
@@ -177,7 +191,8 @@ impl Worker {
 
     fn run(&mut self, batches: &Receiver<Batch>, spares: &Sender<Vec<Transition>>) {
         loop {
-            let batch = match self.held.deadline() {
+            let deadline = self.held.deadline().into_iter().chain(self.departures.deadline()).min();
+            let batch = match deadline {
                 None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(deadline) => {
                     batches.recv_timeout(deadline.saturating_duration_since(Instant::now()))
@@ -186,6 +201,7 @@ impl Worker {
             match batch {
                 Ok(mut batch) => {
                     self.handle(&mut batch);
+                    self.hub.pulse.beat();
                     batch.records.clear();
                     // The reader may have ended; then the vector is not needed.
                     let _ = spares.send(batch.records);
@@ -210,6 +226,7 @@ impl Worker {
     fn settle(&mut self, records: &mut Vec<Transition>, looked: Instant) {
         let now = Instant::now();
         self.held.settle(records, looked, now);
+        self.departures.settle(records, looked, now);
         if records.is_empty() {
             return;
         }
@@ -226,7 +243,9 @@ impl Worker {
         }
         let mut subscribers = self.hub.subscribers().clone();
         subscribers.retain(|subscriber| !subscriber.is_closed());
-        self.share(&subscribers, &events);
+        for takers in groups(&subscribers) {
+            self.share(&takers, &events, &names);
+        }
         for subscriber in subscribers.iter().filter(|subscriber| !shares(subscriber)) {
             self.pick(subscriber, &events, &names);
         }
@@ -234,29 +253,22 @@ impl Worker {
         self.events = events;
     }
 
-    /// Gives every event to those who want them all, in chunks that they share.
-    fn share(&mut self, subscribers: &[Arc<Subscriber>], events: &[Event]) {
-        for format in [Format::JsonLines, Format::EventStream] {
-            let takers: Vec<_> = subscribers
-                .iter()
-                .filter(|subscriber| shares(subscriber) && subscriber.format == format)
-                .collect();
-            if takers.is_empty() {
-                continue;
+    /// Gives events to those who want the same, in chunks that they share.
+    fn share(&mut self, takers: &[&Subscriber], events: &[Event], names: &BatchNames<'_>) {
+        let Some(first) = takers.first() else { return };
+        let chunk_bytes = takers.iter().map(|taker| taker.chunk_bytes()).min().unwrap_or(0);
+        let mut chunk = Chunk::new(first.format);
+        let named = |inode, name: &str| names.netns_is(inode, name);
+        for event in events.iter().filter(|event| first.filter.matches(event, named)) {
+            chunk.add(&mut self.json, event);
+            if chunk.bytes.len() >= chunk_bytes {
+                let (bytes, count) = chunk.take();
+                push_all(takers, &bytes, count);
             }
-            let chunk_bytes = takers.iter().map(|taker| taker.chunk_bytes()).min().unwrap_or(0);
-            let mut chunk = Chunk::new(format);
-            for event in events {
-                chunk.add(&mut self.json, event);
-                if chunk.bytes.len() >= chunk_bytes {
-                    let (bytes, count) = chunk.take();
-                    push_all(&takers, &bytes, count);
-                }
-            }
-            let (bytes, count) = chunk.take();
-            if count > 0 {
-                push_all(&takers, &bytes, count);
-            }
+        }
+        let (bytes, count) = chunk.take();
+        if count > 0 {
+            push_all(takers, &bytes, count);
         }
     }
 
@@ -287,15 +299,32 @@ impl Worker {
     }
 }
 
-fn push_all(takers: &[&Arc<Subscriber>], chunk: &Bytes, events: u64) {
+fn push_all(takers: &[&Subscriber], chunk: &Bytes, events: u64) {
     for taker in takers {
         taker.push(chunk.clone(), events);
     }
 }
 
-/// Whether a subscriber wants every event.
+/// Whether a subscriber may have chunks that others have too: not if it counts its events.
 fn shares(subscriber: &Subscriber) -> bool {
-    subscriber.filter == Filter::default()
+    subscriber.filter.count.is_none()
+}
+
+/// Those of them who want the same, together.
+fn groups(subscribers: &[Arc<Subscriber>]) -> Vec<Vec<&Subscriber>> {
+    let mut groups: Vec<Vec<&Subscriber>> = Vec::new();
+    for subscriber in subscribers.iter().filter(|subscriber| shares(subscriber)) {
+        let wants_the_same = |group: &&mut Vec<&Subscriber>| {
+            group.first().is_some_and(|first| {
+                first.format == subscriber.format && first.filter == subscriber.filter
+            })
+        };
+        match groups.iter_mut().find(wants_the_same) {
+            Some(group) => group.push(subscriber),
+            None => groups.push(vec![subscriber]),
+        }
+    }
+    groups
 }
 
 struct Chunk {

@@ -3,6 +3,7 @@
 
 use crate::kernel::{
     cgroups::{CgroupNames, Member},
+    namespaces::ContainerNames,
     netns::NetnsNames,
 };
 use std::{
@@ -13,10 +14,11 @@ use std::{
 use tcpmon_common::{ServiceKey, Transition};
 
 /// Names by what the kernel knows things by.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
     cgroups: Mutex<CgroupNames>,
     netns: Mutex<NetnsNames>,
+    containers: Arc<ContainerNames>,
     /// Names that owners were counted under.
     counted_services: Mutex<HashMap<ServiceKey, Arc<str>>>,
     /// Names of namespaces that a counter was shown under: it keeps them when they are gone.
@@ -27,7 +29,20 @@ impl Names {
     /// Nothing is looked up yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let containers = ContainerNames::new();
+        Self {
+            cgroups: Mutex::default(),
+            netns: Mutex::new(NetnsNames::new(Arc::clone(&containers))),
+            containers,
+            counted_services: Mutex::default(),
+            counted_netns: Mutex::default(),
+        }
+    }
+
+    /// Where whoever looks for network namespaces tells which containers they belong to.
+    #[must_use]
+    pub fn containers(&self) -> &Arc<ContainerNames> {
+        &self.containers
     }
 
     /// Names for one batch of events, looked up as of `now`.
@@ -49,6 +64,11 @@ impl Names {
         Some(name)
     }
 
+    /// The names of many owners: most of them have the same one as the one before.
+    pub fn services(&self) -> Services<'_> {
+        Services { names: self, last: None }
+    }
+
     /// The name of a network namespace to count under: its name, or the last that it had, or its
     /// inode number.
     pub fn counted_netns(&self, inode: u32) -> Arc<str> {
@@ -61,9 +81,50 @@ impl Names {
         name
     }
 
+    /// Reads the names of network namespaces now, for figures that are shown under them: a number
+    /// may have become another's a moment ago.
+    pub fn reread_netns(&self) {
+        lock(&self.netns).reread(Instant::now());
+    }
+
+    /// Forgets the name that a network namespace was counted under: it has gone, and so have its
+    /// counts.
+    pub fn forget_netns(&self, inode: u32) {
+        lock(&self.counted_netns).remove(&inode);
+    }
+
     /// Learns the cgroups that there are, for the time when they are gone.
     pub fn refresh(&self) {
         lock(&self.cgroups).refresh(Instant::now());
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Names of owners, one after the other.
+#[derive(Debug)]
+pub struct Services<'a> {
+    names: &'a Names,
+    last: Option<(ServiceKey, Option<Arc<str>>)>,
+}
+
+impl Services<'_> {
+    /// The service to count an owner under, as [`Names::service_of_key`] has it; `None` where the
+    /// owner is not known.
+    pub fn name(&mut self, owner: Option<&ServiceKey>) -> Option<Arc<str>> {
+        let key = owner?;
+        if let Some((last, name)) = &self.last
+            && last == key
+        {
+            return name.clone();
+        }
+        let name = self.names.service_of_key(key);
+        self.last = Some((*key, name.clone()));
+        name
     }
 }
 

@@ -2,34 +2,45 @@
 //! and for a `tail` that has no daemon to ask.
 
 use super::{
+    heart::Heart,
     hub::{self, Hub},
     names::Names,
     reader::{self, QUEUED_BATCHES, ReaderControl, Ring},
     sampler::Sampler,
+    survey::{self, Survey},
 };
 use crate::kernel::{
+    census::Census,
     counters::CounterMaps,
-    probes::{MapSizes, ProbeError, Probes},
+    namespaces,
+    probes::{MapSizes, ProbeError, Probes, Scope, TimeWaitMode},
 };
 use aya::programs::links::FdLink;
 use std::{
     io,
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
+/// How long the survey may be at one namespace: a census of millions of sockets takes seconds, and
+/// /proc on a host that swaps may take longer.
+const SURVEY_PATIENCE: Duration = Duration::from_mins(2);
+
 /// How large things may get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// What the probes may keep.
     pub maps: MapSizes,
     /// Bytes that may wait for one subscriber.
     pub queue_bytes: usize,
+    /// Share of one CPU that the survey's snapshots of sockets may take, 0 to 1.
+    pub snapshot_cpu_share: f64,
 }
 
 /// Why there is no pipeline.
@@ -47,17 +58,24 @@ pub enum PipelineError {
 pub struct Pipeline {
     /// Where streams are subscribed to.
     pub hub: Arc<Hub>,
-    /// Where counters are read.
-    pub sampler: Arc<Sampler>,
     /// Log lines of the probes, to be flushed when there are any.
     pub log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     /// What is known of the pipeline's health.
     pub health: Health,
     reader: ReaderControl,
+    survey: Option<Survey>,
     threads: Vec<JoinHandle<()>>,
     links: Vec<FdLink>,
     /// While this is open the kernel measures what programs cost.
-    _measuring: Option<OwnedFd>,
+    measuring: Option<OwnedFd>,
+}
+
+/// What counts, beside the stream.
+struct Counting {
+    counters: CounterMaps,
+    census: Census,
+    programs: Vec<(&'static str, OwnedFd)>,
+    names: Arc<Names>,
 }
 
 /// Tells whether the pipeline's threads run.
@@ -82,32 +100,64 @@ impl Drop for Guard {
 }
 
 impl Pipeline {
-    /// Loads the probes and starts the threads behind them. `measure`: let the kernel measure what
-    /// its BPF programs cost, which itself costs some 20 ns a run.
+    /// Loads the probes and starts the threads behind them: those of the stream, and the survey.
+    /// Returns where counters are read too. `measure`: let the kernel measure what its BPF programs
+    /// cost, which itself costs some 20 ns a run.
     ///
     /// # Errors
     ///
     /// Where the probes do not run here, or no thread can be started.
-    pub fn start(limits: Limits, measure: bool) -> Result<Self, PipelineError> {
-        let probes = Probes::start(limits.maps)?;
-        let measuring = measure
-            .then(|| {
-                aya::sys::enable_stats(aya::sys::Stats::RunTime)
-                    .inspect_err(|error| log::warn!("cannot measure the probes' cost: {error}"))
-                    .ok()
-            })
-            .flatten();
+    pub fn start(
+        limits: Limits,
+        scope: Scope,
+        measure: bool,
+    ) -> Result<(Self, Sampler), PipelineError> {
+        let (mut pipeline, counting) = Self::stream(limits, scope)?;
+        if measure {
+            let measuring = aya::sys::enable_stats(aya::sys::Stats::RunTime)
+                .inspect_err(|error| log::warn!("cannot measure the probes' cost: {error}"));
+            pipeline.measuring = measuring.ok();
+        }
+        let counters = Arc::new(Mutex::new(counting.counters));
+        let sources = survey::Sources {
+            census: counting.census,
+            counters: Arc::clone(&counters),
+            names: Arc::clone(&counting.names),
+            scope: match scope.only_netns {
+                Some(_) => namespaces::Scope::Own,
+                None => namespaces::Scope::All,
+            },
+            exact: scope.time_wait == TimeWaitMode::Exact,
+            share: limits.snapshot_cpu_share,
+        };
+        let (survey, thread) = survey::start(sources, pipeline.health.clone())?;
+        pipeline.threads.push(thread);
+        pipeline.survey = Some(survey.clone());
+        let sampler = Sampler::new(
+            counters,
+            survey,
+            scope.time_wait,
+            counting.programs,
+            Arc::clone(&pipeline.hub),
+            counting.names,
+        );
+        Ok((pipeline, sampler))
+    }
+
+    /// As [`Self::start`], for the stream alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_streaming(limits: Limits) -> Result<Self, PipelineError> {
+        Self::stream(limits, Scope::default()).map(|(pipeline, _)| pipeline)
+    }
+
+    fn stream(limits: Limits, scope: Scope) -> Result<(Self, Counting), PipelineError> {
+        let probes = Probes::start(limits.maps, scope)?;
         let names = Arc::new(Names::new());
         let reader = ReaderControl::new()?;
         let hub = Hub::new(reader.clone(), limits.queue_bytes);
-        let maps = CounterMaps {
-            counters: probes.counters,
-            ring_lost: probes.ring_lost,
-            services: probes.services,
-            failures: probes.failures,
-        };
-        let sampler =
-            Arc::new(Sampler::new(maps, probes.programs, Arc::clone(&hub), Arc::clone(&names)));
         let (batches, batch_queue) = mpsc::sync_channel(QUEUED_BATCHES);
         let (spares, spare_queue) = mpsc::channel();
         let health = Health(Arc::new(AtomicBool::new(true)));
@@ -117,27 +167,52 @@ impl Pipeline {
             lost: probes.reader_lost,
             bytes: u64::from(limits.maps.ring_bytes),
         };
+        let shared_names = Arc::clone(&names);
         let threads = vec![
             reader::start(ring, reader.clone(), batches, spare_queue, health.clone())?,
-            hub::start(Arc::clone(&hub), names, batch_queue, spares, health.clone())?,
+            hub::start(Arc::clone(&hub), shared_names, batch_queue, spares, health.clone())?,
         ];
-        Ok(Self {
+        let counting = Counting {
+            counters: probes.counters,
+            census: probes.census,
+            programs: probes.programs,
+            names,
+        };
+        let pipeline = Self {
             hub,
-            sampler,
             log: probes.log,
             health,
             reader,
+            survey: None,
             threads,
             links: probes.links,
-            _measuring: measuring,
-        })
+            measuring: None,
+        };
+        Ok((pipeline, counting))
+    }
+
+    /// What there is to be watched; `prompt`: how long whoever is rung up by
+    /// [`ReaderControl::ring_up`] may take.
+    #[must_use]
+    pub fn heart(&self, prompt: Duration) -> (Heart, ReaderControl) {
+        let mut heart = Heart::default();
+        heart.add("the reader", self.reader.pulse(), prompt);
+        heart.add("the hub", self.hub.pulse(), prompt);
+        if let Some(survey) = &self.survey {
+            heart.add("the survey", survey.pulse(), SURVEY_PATIENCE);
+        }
+        (heart, self.reader.clone())
     }
 
     /// Detaches the probes and ends the threads and all streams.
     pub fn stop(mut self) {
         self.links.clear();
+        self.measuring = None;
         self.hub.close();
         self.reader.stop();
+        if let Some(survey) = &self.survey {
+            survey.stop();
+        }
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so.
             let _ = thread.join();

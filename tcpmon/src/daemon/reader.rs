@@ -9,7 +9,8 @@
 //! nothing has come for a while it asks for the next record to wake it, and sleeps: an idle host
 //! costs nothing, and the first event after the silence is shown as fast as any.
 
-use super::{hub::TOLD_WITHIN, pipeline::Health};
+use super::{heart::Pulse, hub::TOLD_WITHIN, pipeline::Health};
+use crate::kernel::privileges::{self, Role};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use std::{
@@ -59,6 +60,9 @@ struct Shared {
     /// What is wanted: a number that grows with each change, odd while records are wanted.
     wanted: AtomicU64,
     stop: AtomicBool,
+    /// The reader is to hand a batch over even if there is nothing in it.
+    wanted_batch: AtomicBool,
+    pulse: Pulse,
     bell: OwnedFd,
     /// What the probes have been told last, by the same numbers.
     told: Mutex<u64>,
@@ -74,6 +78,8 @@ impl ReaderControl {
         Ok(Self(Arc::new(Shared {
             wanted: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            wanted_batch: AtomicBool::new(false),
+            pulse: Pulse::default(),
             bell,
             told: Mutex::new(0),
             telling: Condvar::new(),
@@ -95,6 +101,18 @@ impl ReaderControl {
         let told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
         // A reader that is stuck has more to say than this; the stream begins late then.
         let _ = self.0.telling.wait_timeout_while(told, TOLD_WITHIN, |told| *told < wanted);
+    }
+
+    /// Has the reader, and the hub behind it, go round once, though there be nothing to do.
+    pub fn ring_up(&self) {
+        self.0.wanted_batch.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// Beats with every round of the reader.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.0.pulse.clone()
     }
 
     /// Ends the reader.
@@ -143,6 +161,7 @@ pub fn start(
 ) -> io::Result<JoinHandle<()>> {
     let waiter = waiter(&control.0.bell, ring.events.as_fd())?;
     std::thread::Builder::new().name("tcpmon-reader".to_owned()).spawn(move || {
+        privileges::shed(Role::Other);
         health.watch(|| {
             let mut reader =
                 Reader { ring, control, batches, spares, waiter, streaming: false, told: 0 };
@@ -168,6 +187,7 @@ impl Reader {
     fn run(&mut self) -> io::Result<()> {
         let mut in_vain = 0;
         loop {
+            self.control.0.pulse.beat();
             if self.control.0.stop.load(Ordering::SeqCst) {
                 return self.tell(false, None);
             }
@@ -223,7 +243,8 @@ impl Reader {
                 records.push(unsafe { item.as_ptr().cast::<Transition>().read_unaligned() });
             }
         }
-        if records.is_empty() && !self.streaming {
+        let wanted = self.control.0.wanted_batch.swap(false, Ordering::SeqCst);
+        if records.is_empty() && !self.streaming && !wanted {
             return Ok(Some((false, false)));
         }
         let (found, more) = (!records.is_empty(), records.len() == BATCH);

@@ -1,21 +1,36 @@
 //! Starting the daemon, telling the world, and ending it within a second.
 
 use super::{
+    alerting::Alerting,
+    heart::Pulse,
     hub::Hub,
     pipeline::{Health, Limits, Pipeline, PipelineError},
+    pushing, report,
     sampler::Sampler,
     socket::{self, SocketError},
+    systemd::{self, notify},
+    watch::Watch,
 };
 use crate::{
     export::{
         Format,
-        http::{Access, Backend, Lines, router},
+        alertmanager::{AlertPusher, Endpoint},
+        http::{Access, Backend, Document, Lines, router},
         metrics::Exporter,
+        recent::Recent,
         server,
+        web::{Web, WebError},
     },
-    kernel::{probes::ProbeError, requirements},
+    kernel::{
+        netns::own_netns,
+        privileges::{self, Role},
+        probes::{ProbeError, Scope, TimeWaitMode},
+        requirements,
+    },
     model::filter::Filter,
+    pressure::thresholds::Thresholds,
 };
+use serde_json::json;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
@@ -33,14 +48,25 @@ use tokio::{
 /// How often owners are given their names while nobody asks, and the probes' log is read.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
 
+/// How long an Alertmanager may take to be told that all alerts have ended, when the daemon does.
+const PUSH_PATIENCE: Duration = Duration::from_millis(400);
+
+/// How often ports are looked at while nobody asks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// How long housekeeping may take.
+const HOUSEKEEPING_PATIENCE: Duration = Duration::from_mins(2);
+
 /// How often it is looked whether everything still runs.
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
 
 /// What the daemon was told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `host:port` to serve HTTP on; `:port` is every address.
     pub listen: Vec<String>,
+    /// What is asked of whoever comes over TCP.
+    pub web_config: Option<PathBuf>,
     /// Path of the Unix socket.
     pub socket: PathBuf,
     /// How large things may get.
@@ -49,6 +75,37 @@ pub struct Settings {
     pub top: usize,
     /// Let the kernel measure what the probes cost.
     pub measure: bool,
+    /// How the time-wait table is watched.
+    pub time_wait: TimeWaitMode,
+    /// Alertmanagers that are told of alerts.
+    pub alertmanagers: Vec<Endpoint>,
+    /// When alerts begin and end.
+    pub thresholds: Thresholds,
+    /// Watch the tables of all network namespaces, not only of our own.
+    pub all_namespaces: bool,
+}
+
+/// Reads the configuration again; puts into force by itself what the daemon knows nothing of. An
+/// error is one line.
+pub type Reread = Box<dyn Fn() -> Result<Settings, String> + Send + Sync>;
+
+impl Settings {
+    /// The options that differ, and that only a restart puts into force.
+    fn changed(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("web.listen-address", self.listen == other.listen),
+            ("web.config.file", self.web_config == other.web_config),
+            ("socket", self.socket == other.socket),
+            ("the limits", self.limits == other.limits),
+            ("top", self.top == other.top),
+            ("probe-stats", self.measure == other.measure),
+            ("time-wait", self.time_wait == other.time_wait),
+            ("namespaces", self.all_namespaces == other.all_namespaces),
+        ]
+        .into_iter()
+        .filter_map(|(name, same)| (!same).then_some(name))
+        .collect()
+    }
 }
 
 /// Why the daemon does not run.
@@ -68,6 +125,15 @@ pub enum DaemonError {
         /// The system's answer.
         cause: io::Error,
     },
+    /// What systemd hands over will not do.
+    #[error("cannot take the sockets from systemd: {cause}; see tcpmon.socket")]
+    Activation {
+        /// Why.
+        cause: io::Error,
+    },
+    /// What is to be asked of whoever comes over TCP will not do.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// The runtime would not start.
     #[error("cannot start the daemon: {0}; raise the limits of tasks and of open files")]
     Runtime(#[from] io::Error),
@@ -78,16 +144,21 @@ pub enum DaemonError {
 
 struct Served {
     hub: Arc<Hub>,
-    sampler: Arc<Sampler>,
+    watch: Arc<Watch>,
+    top: usize,
     exporter: Exporter,
     health: Health,
     stopping: watch::Receiver<bool>,
+    pusher: Option<Arc<AlertPusher>>,
+    /// The last report for those who do not mind that it is not of this moment.
+    report: Recent<Vec<u8>>,
 }
 
 impl Backend for Served {
     fn metrics(&self) -> Result<Vec<u8>, String> {
-        let sample = self.sampler.sample().map_err(|error| error.to_string())?;
-        self.exporter.text(sample).map_err(|error| error.to_string())
+        let mut look = self.watch.look().map_err(|error| error.to_string())?;
+        look.sample.alertmanagers = self.pusher.as_ref().map_or_else(Vec::new, |it| it.counts());
+        self.exporter.text(look.sample).map_err(|error| error.to_string())
     }
 
     fn healthy(&self) -> Result<(), String> {
@@ -105,6 +176,14 @@ impl Backend for Served {
         self.healthy()
     }
 
+    fn document(&self, which: Document, max_age: Duration) -> Result<Vec<u8>, String> {
+        match which {
+            Document::Report => self.report.get(max_age, || self.make(which)),
+            // Of what is wrong nothing old will do.
+            Document::Alerts | Document::Advice => self.make(which),
+        }
+    }
+
     fn subscribe(&self, filter: Filter, format: Format) -> Result<Lines, String> {
         let subscription = self.hub.subscribe(filter, format).map_err(|error| error.to_string())?;
         Ok(Box::pin(futures_util::stream::unfold(subscription, |subscription| async {
@@ -114,69 +193,147 @@ impl Backend for Served {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT.
+impl Served {
+    fn make(&self, which: Document) -> Result<Vec<u8>, String> {
+        let look = self.watch.look().map_err(|error| error.to_string())?;
+        let json = match which {
+            Document::Report => {
+                serde_json::to_vec(&report::report(&look, report::Bounds { top: self.top }))
+            }
+            Document::Alerts => {
+                serde_json::to_vec(&json!({ "ts": look.ts, "alerts": report::alerts(&look) }))
+            }
+            Document::Advice => {
+                serde_json::to_vec(&json!({ "ts": look.ts, "advice": look.assessment.advice }))
+            }
+        };
+        json.map_err(|error| error.to_string())
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. On SIGHUP, `reread` is called, and files that the
+/// configuration names are read again.
 ///
 /// # Errors
 ///
 /// Where it cannot start; then nothing is left behind.
-pub fn run(settings: &Settings) -> Result<(), DaemonError> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let done = runtime.block_on(daemon(settings));
+pub fn run(settings: &Settings, reread: Reread) -> Result<(), DaemonError> {
+    few_arenas();
+    // Before anything else takes a descriptor.
+    let activated = systemd::sockets()?;
+    privileges::plan(settings.all_namespaces).map_err(io::Error::from)?;
+    // This thread loads the probes; the others never need what that takes.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_start(|| privileges::shed(Role::Other))
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(daemon(settings, activated, reread));
     runtime.shutdown_background();
     done
 }
 
-async fn daemon(settings: &Settings) -> Result<(), DaemonError> {
+/// Has glibc keep few heaps: it makes one for each thread that allocates at the same time as
+/// others, up to eight a CPU, and memory that was freed in one is of no use to another.
+fn few_arenas() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number of the allocator's, before there are other threads.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
+async fn daemon(
+    settings: &Settings,
+    activated: Vec<(SocketAddr, std::net::TcpListener)>,
+    reread: Reread,
+) -> Result<(), DaemonError> {
     // Signals that come while the daemon starts end it as soon as it has.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
 
     // What cannot be helped here comes first, then what can be refused for an everyday reason,
     // and only then the probes.
     requirements::refuse().map_err(ProbeError::from).map_err(PipelineError::from)?;
+    let web = Web::from_file(settings.web_config.as_deref())?;
     let (unix, socket_file) = socket::bind(&settings.socket)?;
     let mut tcp = Vec::new();
-    for address in &settings.listen {
-        tcp.extend(listen(address).await?);
+    if activated.is_empty() {
+        for address in &settings.listen {
+            tcp.extend(listen(address).await?);
+        }
     }
-    let mut pipeline = Pipeline::start(settings.limits, settings.measure)?;
+    for (address, listener) in activated {
+        tcp.push((address, TcpListener::from_std(listener)?));
+    }
+    let scope = Scope {
+        time_wait: settings.time_wait,
+        only_netns: if settings.all_namespaces { None } else { Some(own_netns()?) },
+    };
+    let (mut pipeline, sampler) = Pipeline::start(settings.limits, scope, settings.measure)?;
+    privileges::shed(Role::Other);
 
+    let sampler = Arc::new(sampler);
     let (stop, stopping) = watch::channel(false);
+    let pusher = pushing::start(settings, &tcp);
+    let push = pusher.as_ref().map(pushing::to);
+    let watch = Watch::new(Arc::clone(&sampler), settings.thresholds, Alerting::new(push));
+    let watch = Arc::new(watch);
     let served = Arc::new(Served {
         hub: Arc::clone(&pipeline.hub),
-        sampler: Arc::clone(&pipeline.sampler),
+        watch: Arc::clone(&watch),
+        top: settings.top,
         exporter: Exporter::new(settings.top, env!("TCPMON_REVISION")),
         health: pipeline.health.clone(),
         stopping: stopping.clone(),
+        pusher: pusher.clone(),
+        report: Recent::default(),
     });
-    let full = router(Arc::clone(&served), Access::Full);
-    let local = router(Arc::clone(&served), Access::Local);
-    let open = router(served, Access::Metrics);
+    let full = router(Arc::clone(&served), Access::Full, &web);
+    let local = router(Arc::clone(&served), Access::Local, &web);
+    let open = router(served, Access::Metrics, &web);
     // Said before anybody can find the routes answering.
     for (address, _) in &tcp {
-        log::info!("metrics on http://{address}/metrics");
+        let scheme = if web.is_tls() { "https" } else { "http" };
+        log::info!("metrics on {scheme}://{address}/metrics");
     }
     log::info!("observing TCP transitions; clients on {}", settings.socket.display());
-    let mut servers = vec![server::serve(unix, full, stopping.clone())];
+    let mut servers = vec![server::serve(unix, full, None, stopping.clone())];
     for (address, listener) in tcp {
         let router = if address.ip().is_loopback() { local.clone() } else { open.clone() };
-        servers.push(server::serve(listener, router, stopping.clone()));
+        servers.push(server::serve(listener, router, Some(Arc::clone(&web)), stopping.clone()));
     }
-    let housekeeping =
-        tokio::spawn(housekeeping(Arc::clone(&pipeline.sampler), pipeline.log.take()));
+    let pulse = Pulse::default();
+    let (mut heart, reader) = pipeline.heart(systemd::patience());
+    heart.add("housekeeping", pulse.clone(), HOUSEKEEPING_PATIENCE);
+    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&sampler), pipeline.log.take(), pulse));
+    let watchdog = tokio::spawn(systemd::watchdog(heart, reader, pipeline.health.clone()));
+    let watching = tokio::spawn(watching(watch));
     notify(&[sd_notify::NotifyState::Ready]);
 
-    let told = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        () = failure(&pipeline.health) => Err(DaemonError::Broken),
+    let told = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            () = failure(&pipeline.health) => break Err(DaemonError::Broken),
+            _ = hangup.recv() => {
+                systemd::notify_reloading();
+                reload(settings, &reread, &web);
+                notify(&[sd_notify::NotifyState::Ready]);
+            }
+        }
     };
+    watchdog.abort();
     notify(&[sd_notify::NotifyState::Stopping]);
     // Nobody may wait for this channel any more, which is fine.
     let _ = stop.send(true);
     housekeeping.abort();
+    watching.abort();
     pipeline.hub.close();
+    if let Some(pusher) = pusher {
+        pusher.shutdown(PUSH_PATIENCE).await;
+    }
     for server in servers {
         let _ = server.await;
     }
@@ -184,6 +341,24 @@ async fn daemon(settings: &Settings) -> Result<(), DaemonError> {
     drop(socket_file);
     log::info!("the probes are detached");
     told
+}
+
+/// Puts into force what can be without a restart; what cannot, or will not do, is said, and stays
+/// as it was. No counter is touched.
+fn reload(settings: &Settings, reread: &Reread, web: &Web) {
+    match reread() {
+        Ok(now) => {
+            let changed = settings.changed(&now);
+            if !changed.is_empty() {
+                log::warn!("changed, and in force only after a restart: {}", changed.join(", "));
+            }
+        }
+        Err(error) => log::error!("the configuration stays as it was: {error}"),
+    }
+    match web.reload() {
+        Ok(()) => log::info!("the configuration was read again"),
+        Err(error) => log::error!("the web configuration stays as it was: {error}"),
+    }
 }
 
 /// Waits until a thread of the pipeline has ended.
@@ -217,6 +392,7 @@ async fn listen(address: &str) -> Result<Vec<(SocketAddr, TcpListener)>, DaemonE
 async fn housekeeping(
     sampler: Arc<Sampler>,
     log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    pulse: Pulse,
 ) {
     let log = Arc::new(Mutex::new(log));
     let mut ticks = tokio::time::interval(HOUSEKEEPING_EVERY);
@@ -234,12 +410,22 @@ async fn housekeeping(
         };
         // Ends early only if it panics, which has then been said.
         let _ = tokio::task::spawn_blocking(work).await;
+        pulse.beat();
     }
 }
 
-/// Tells systemd, if it waits to be told (`Type=notify`).
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        log::debug!("cannot tell systemd: {error}");
+/// Looks at the ports once a second, whoever asks or does not.
+async fn watching(watch: Arc<Watch>) {
+    let mut ticks = tokio::time::interval(WATCH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let watch = Arc::clone(&watch);
+        match tokio::task::spawn_blocking(move || watch.tick()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::debug!("{error}"),
+            // It panicked, which has been said.
+            Err(_) => return,
+        }
     }
 }

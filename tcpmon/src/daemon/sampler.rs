@@ -1,23 +1,85 @@
 //! Gathering a sample of everything that is counted.
 
-use super::{hub::Hub, names::Names};
+use super::{
+    facts::FactsBuilder,
+    hub::Hub,
+    names::Names,
+    survey::{Findings, Found, Survey},
+};
 use crate::{
-    export::metrics::{Destination, Sample},
-    kernel::{counters::CounterMaps, program},
-    model::address,
+    export::{
+        levels::{Holder, KernelCounts, NamespaceSample, Snapshots},
+        metrics::{Destination, Sample},
+        pressure::PressureSample,
+        time_wait::TimeWaitSample,
+    },
+    kernel::{
+        counters::{CounterMaps, Settled},
+        probes::TimeWaitMode,
+        program,
+    },
+    model::{address, fast::FastMap, levels::ByState},
+    pressure::facts::Facts,
 };
 use std::{
+    collections::HashMap,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use tcpmon_common::{FailureKey, Family};
+use tcpmon_common::{
+    Counters, EnteredKey, FailureKey, Family, ServiceCounts, ServiceKey, TimeWaits,
+};
+
+/// How long a sample waits for the survey to look at what has changed. After that the findings
+/// are those of the look before.
+const SURVEY_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Where the counters are read.
 pub struct Sampler {
-    maps: CounterMaps,
+    maps: Arc<Mutex<CounterMaps>>,
+    survey: Survey,
+    mode: TimeWaitMode,
     programs: Vec<(&'static str, OwnedFd)>,
     hub: Arc<Hub>,
     names: Arc<Names>,
+}
+
+/// The probes' counters at one moment.
+struct Read {
+    totals: Box<Counters>,
+    services: Vec<(ServiceKey, ServiceCounts)>,
+    failures: Vec<(FailureKey, u64)>,
+    ring_lost: u64,
+    time_waits: Vec<(u32, TimeWaits)>,
+    entered: Vec<(EnteredKey, u64)>,
+}
+
+/// Everything that was read at one moment.
+pub struct Gathered {
+    read: Read,
+    pub(super) findings: Arc<Findings>,
+    /// The probes' counts of each time-wait table that is there, by inode of its namespace.
+    pub(super) counts: HashMap<u32, TimeWaits>,
+}
+
+impl Gathered {
+    /// connect() calls that found no port.
+    pub(super) fn failures(&self) -> &[(FailureKey, u64)] {
+        &self.read.failures
+    }
+}
+
+/// Whether the namespace of that number is still the one with the cookie: a number may have been
+/// another's.
+fn is_present(findings: &Findings, inode: u32, cookie: u64) -> bool {
+    findings.namespaces.get(&inode).is_none_or(|it| [0, cookie].contains(&it.net_cookie))
+}
+
+/// The counts of those that are.
+fn present(findings: &Findings, counts: &[(u32, TimeWaits)]) -> HashMap<u32, TimeWaits> {
+    let counts = counts.iter();
+    counts.filter(|(inode, it)| is_present(findings, *inode, it.net_cookie)).copied().collect()
 }
 
 /// Why there is no sample.
@@ -35,12 +97,14 @@ impl Sampler {
     /// A sampler of these sources.
     #[must_use]
     pub fn new(
-        maps: CounterMaps,
+        maps: Arc<Mutex<CounterMaps>>,
+        survey: Survey,
+        mode: TimeWaitMode,
         programs: Vec<(&'static str, OwnedFd)>,
         hub: Arc<Hub>,
         names: Arc<Names>,
     ) -> Self {
-        Self { maps, programs, hub, names }
+        Self { maps, survey, mode, programs, hub, names }
     }
 
     /// Reads everything now.
@@ -49,49 +113,170 @@ impl Sampler {
     ///
     /// Where the kernel does not let something be read: a part that looks like the whole would be
     /// worse than nothing.
-    pub fn sample(&self) -> Result<Sample, SampleError> {
-        let connections = self
-            .maps
-            .services()?
+    pub fn gather(&self) -> Result<Gathered, SampleError> {
+        let findings = self.survey.ask(SURVEY_PATIENCE);
+        self.names.reread_netns();
+        let read = self.read()?;
+        let counts = present(&findings, &read.time_waits);
+        Ok(Gathered { read, findings, counts })
+    }
+
+    /// The facts of port pressure in it.
+    pub fn facts(&self, at: Duration, gathered: &Gathered, builder: &mut FactsBuilder) -> Facts {
+        builder.facts(at, gathered, &self.names)
+    }
+
+    /// The sample that metrics are made of.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::gather`].
+    pub fn sample_of(&self, gathered: Gathered) -> Result<Sample, SampleError> {
+        let Gathered { read, findings, counts } = gathered;
+        let connections = read
+            .services
             .into_iter()
             .map(|(key, counts)| (self.names.service_of_key(&key), counts))
             .collect();
-        let failures = self
-            .maps
-            .failures()?
-            .into_iter()
-            .map(|(key, count)| (self.destination(&key), count))
-            .collect();
+        let failures =
+            read.failures.into_iter().map(|(key, count)| (self.destination(&key), count)).collect();
         let probes = self
             .programs
             .iter()
             .map(|(name, fd)| Ok((*name, program::stats(fd.as_fd())?)))
             .collect::<std::io::Result<_>>()?;
         Ok(Sample {
-            totals: self.maps.totals()?,
+            totals: read.totals,
             connections,
             failures,
-            ring_lost: self.maps.ring_lost()?,
+            ring_lost: read.ring_lost,
             subscriber_lost: self.hub.lost(),
             subscribers: self.hub.subscriber_count(),
             probes,
+            time_wait: self.time_wait(&findings, &counts, read.entered),
+            pressure: PressureSample::default(),
+            alertmanagers: Vec::new(),
         })
+    }
+
+    /// A number that changes when a socket makes a transition, or leaves TIME_WAIT: quickly read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::gather`].
+    pub fn sign(&self) -> Result<u64, SampleError> {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(maps.totals()?.transitions.iter().sum())
     }
 
     /// Gives the owners that the kernel counts their names, while their cgroups are still there.
     ///
     /// # Errors
     ///
-    /// As [`Self::sample`].
+    /// As [`Self::gather`].
     pub fn learn_names(&self) -> Result<(), SampleError> {
         self.names.refresh();
-        for (key, _) in self.maps.services()? {
+        let read = self.read()?;
+        for (key, _) in read.services {
             let _ = self.names.service_of_key(&key);
         }
-        for (key, _) in self.maps.failures()? {
+        for (key, _) in read.failures {
+            let _ = self.names.counted_netns(key.netns);
+        }
+        for (key, _) in read.entered {
+            let _ = self.names.service_of_key(&key.service);
             let _ = self.names.counted_netns(key.netns);
         }
         Ok(())
+    }
+
+    /// Reads the probes' counters, which the survey has to wait for meanwhile.
+    fn read(&self) -> Result<Read, SampleError> {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Settled { totals, time_waits } = maps.settled()?;
+        Ok(Read {
+            totals,
+            services: maps.services()?,
+            failures: maps.failures()?,
+            ring_lost: maps.ring_lost()?,
+            time_waits,
+            entered: maps.entered()?,
+        })
+    }
+
+    fn time_wait(
+        &self,
+        findings: &Findings,
+        counts: &HashMap<u32, TimeWaits>,
+        entered: Vec<(EnteredKey, u64)>,
+    ) -> TimeWaitSample {
+        let namespaces = findings.namespaces.iter();
+        let namespaces = namespaces
+            .map(|(&inode, found)| self.namespace(inode, findings, found, counts.get(&inode)));
+        let namespaces = namespaces.collect();
+        let censuses = || findings.namespaces.values().filter_map(|found| found.census.as_ref());
+        let netns = |inode| self.names.counted_netns(inode);
+        TimeWaitSample {
+            mode: match self.mode {
+                TimeWaitMode::Exact => "exact",
+                TimeWaitMode::Sampled => "sampled",
+            },
+            counts: counts.iter().map(|(inode, counts)| (netns(*inode), *counts)).collect(),
+            entered: entered
+                .into_iter()
+                .filter(|(key, _)| is_present(findings, key.netns, key.net_cookie))
+                .map(|(key, count)| {
+                    ((netns(key.netns), self.names.service_of_key(&key.service)), count)
+                })
+                .collect(),
+            namespaces,
+            snapshots: Snapshots {
+                taken: findings.censuses,
+                cpu: findings.cpu,
+                duration: censuses().map(|taken| taken.wall).sum(),
+                sockets: censuses().map(|taken| taken.listed).sum(),
+                lag: findings.lag,
+            },
+        }
+    }
+
+    fn namespace(
+        &self,
+        inode: u32,
+        findings: &Findings,
+        found: &Found,
+        counts: Option<&TimeWaits>,
+    ) -> NamespaceSample {
+        let exact = self.mode == TimeWaitMode::Exact;
+        let level = found.ledger.level(counts.unwrap_or(&TimeWaits::default()));
+        let sockets = findings.sockets(found);
+        let is_known = sockets.is_some();
+        let mut by_state = ByState::default();
+        let mut holders: FastMap<Holder, u64> = FastMap::default();
+        let mut services = self.names.services();
+        for alike in sockets.into_iter().flatten() {
+            by_state.add(&alike);
+            if alike.group.kind.in_time_wait_table {
+                let service = services.name(alike.group.owner.as_ref());
+                let holder = Holder { service, dst: alike.group.dst, dport: alike.group.dport };
+                *holders.entry(holder).or_default() += alike.sockets;
+            }
+        }
+        let kernel = found.entered().zip(found.reused()).filter(|_| !exact);
+        NamespaceSample {
+            netns: self.names.counted_netns(inode),
+            sockets: is_known.then(|| by_state.counts().collect()),
+            holders: holders.into_iter().collect(),
+            unplaced: level.unwrap_or(0).saturating_sub(by_state.in_time_wait_table()),
+            level: level.filter(|_| exact),
+            drift: found.drift,
+            missed_entered: found.missed_entered,
+            missed_reused: found.missed_reused,
+            overflow: found.overflow(),
+            kernel: kernel.map(|(entered, reused)| KernelCounts { entered, reused }),
+            ephemeral_ports: found.sysctls.ephemeral_ports(),
+            sysctls: found.sysctls.numbers().collect(),
+        }
     }
 
     fn destination(&self, key: &FailureKey) -> Destination {

@@ -80,7 +80,9 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     rustix::process::umask(umask);
     let listener = bound.map_err(system("bind"))?;
     let finish = || {
-        if let Some(group) = group_id(GROUP) {
+        // A service that is of that group already has no need of chown(2).
+        let own = fs::symlink_metadata(&draft)?.gid();
+        if let Some(group) = group_id(GROUP).filter(|&group| group != own) {
             std::os::unix::fs::chown(&draft, None, Some(group))?;
         }
         fs::set_permissions(&draft, PermissionsExt::from_mode(MODE))?;

@@ -105,6 +105,14 @@ pub fn to_f64(count: u64) -> f64 {
     value
 }
 
+/// A number of either sign as the text format has it: exact below 2^53.
+#[must_use]
+pub fn signed(number: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
+    let number = number as f64;
+    number
+}
+
 fn pairs(labels: Labels<'_>) -> Vec<LabelPair> {
     labels
         .iter()

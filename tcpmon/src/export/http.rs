@@ -1,6 +1,9 @@
 //! The routes of the HTTP interface.
 
-use super::Format;
+use super::{
+    Format, page, recent,
+    web::{Gate, Trusted, Web, bodiless, gate},
+};
 use crate::model::filter::Filter;
 use axum::{
     Router,
@@ -9,12 +12,12 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{Stream, StreamExt};
-use std::{convert::Infallible, io::Write, net::IpAddr, pin::Pin, sync::Arc};
+use std::{convert::Infallible, io::Write, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 /// Chunks of whole lines.
 pub type Lines = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
@@ -42,12 +45,30 @@ pub trait Backend: Send + Sync + 'static {
     /// Why not, in one line.
     fn ready(&self) -> Result<(), String>;
 
+    /// A document as JSON; a report that was made no longer than `max_age` ago will do.
+    ///
+    /// # Errors
+    ///
+    /// Where what it is made of cannot be read, in one line.
+    fn document(&self, which: Document, max_age: Duration) -> Result<Vec<u8>, String>;
+
     /// Begins a stream of events. May take a moment: not to be called in an async task.
     ///
     /// # Errors
     ///
     /// Where there are too many already, in one line.
     fn subscribe(&self, filter: Filter, format: Format) -> Result<Lines, String>;
+}
+
+/// What is served as one piece of JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// Everything: `crate::model::report::Report`.
+    Report,
+    /// The alerts that fire.
+    Alerts,
+    /// What to change.
+    Advice,
 }
 
 /// Who may see what on a listener.
@@ -58,15 +79,17 @@ pub enum Access {
     /// Everything, but not to a web page that calls this host by a name of its own choosing:
     /// loopback addresses.
     Local,
-    /// Metrics and health alone: any other address, where nobody is asked for a password.
+    /// Metrics and health alone, unless whoever asks has shown a password or a certificate: any
+    /// other address.
     Metrics,
 }
 
 /// Prometheus' text format 0.0.4, by its full name.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The routes that `backend` answers on a listener of that access.
-pub fn router<B: Backend>(backend: Arc<B>, access: Access) -> Router {
+/// The routes that `backend` answers on a listener of that access; `web`: what is asked of whoever
+/// comes over TCP.
+pub fn router<B: Backend>(backend: Arc<B>, access: Access, web: &Arc<Web>) -> Router {
     let open = Router::new()
         .route("/metrics", get(metrics::<B>))
         .route(
@@ -80,29 +103,60 @@ pub fn router<B: Backend>(backend: Arc<B>, access: Access) -> Router {
     let guarded = match access {
         Access::Full => full(),
         Access::Local => full().route_layer(middleware::from_fn(by_local_name)),
-        Access::Metrics => Router::new()
-            .route("/", get(forbidden))
-            .route("/api", get(forbidden))
-            .route("/api/", get(forbidden))
-            .route("/api/{*route}", get(forbidden)),
+        Access::Metrics => full().route_layer(middleware::from_fn(trusted_only)),
     };
-    open.merge(guarded).fallback(missing).with_state(backend)
+    let fallback = if access == Access::Metrics { any(missing_elsewhere) } else { any(missing) };
+    let routes = open.merge(guarded).fallback(fallback).with_state(backend);
+    match access {
+        Access::Full => routes.layer(middleware::from_fn(bodiless)),
+        _ => routes.layer(middleware::from_fn_with_state(Gate(Arc::clone(web)), gate)),
+    }
 }
 
 fn full<B: Backend>() -> Router<Arc<B>> {
-    Router::new().route("/", get(index)).route("/api/v1/events", get(events::<B>))
+    Router::new()
+        .route("/", get(index))
+        .route("/page.css", get(page::style))
+        .route("/page.js", get(page::script))
+        .route("/api/v1/events", get(events::<B>))
+        .route(
+            "/api/v1/report",
+            get(|backend, asked| document::<B>(backend, asked, Document::Report)),
+        )
+        .route(
+            "/api/v1/alerts",
+            get(|backend, asked| document::<B>(backend, asked, Document::Alerts)),
+        )
+        .route(
+            "/api/v1/advice",
+            get(|backend, asked| document::<B>(backend, asked, Document::Advice)),
+        )
 }
 
 /// Lets a request through that names this host by an address or by a name without a dot.
 ///
 /// A browser sends along the name in the page's address. A page may make its own name resolve to
 /// a loopback address, and could then read what is served there (DNS rebinding).
+///
+/// Whoever has shown a password or a certificate is no such page.
 async fn by_local_name(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if host.is_none_or(is_local) {
+    // In a proxy's form (RFC 9112, 3.2.2) the address has a name too.
+    let target = request.uri().authority().is_none_or(|name| is_local(name.as_str()));
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let local = target && named.all(|host| host.to_str().is_ok_and(is_local));
+    if local || is_trusted(&request) {
         return next.run(request).await;
     }
     line(StatusCode::FORBIDDEN, "not served under this name; use an address".to_owned())
+}
+
+/// Lets through whoever has shown a password or a certificate.
+async fn trusted_only(request: Request, next: Next) -> Response {
+    if is_trusted(&request) { next.run(request).await } else { forbidden() }
+}
+
+fn is_trusted(request: &Request) -> bool {
+    request.extensions().get::<Trusted>().is_some_and(|trusted| trusted.0)
 }
 
 /// Whether a Host header (RFC 9110, 7.2), with or without a port, is an IP address or a name that
@@ -158,16 +212,49 @@ async fn events<B: Backend>(
     }
 }
 
-async fn index() -> Response {
-    line(StatusCode::OK, "tcpmon\n\n/metrics\n/healthz\n/readyz\n/api/v1/events".to_owned())
+async fn document<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    which: Document,
+) -> Response {
+    let max_age = recent::max_age(&headers);
+    match tokio::task::spawn_blocking(move || backend.document(which, max_age)).await {
+        Ok(Ok(text)) => {
+            let kind = HeaderValue::from_static("application/json");
+            let still = HeaderValue::from_static("no-store");
+            ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, still)], text).into_response()
+        }
+        Ok(Err(why)) => line(StatusCode::INTERNAL_SERVER_ERROR, why),
+        Err(error) => line(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
 }
 
-async fn forbidden() -> Response {
+/// What there is to ask for, a line each.
+const ROUTES: &str = "tcpmon\n\n/metrics\n/healthz\n/readyz\n/api/v1/report\n/api/v1/alerts\n\
+                      /api/v1/advice\n/api/v1/events";
+
+/// The page; for those who ask for plain text the routes.
+async fn index(headers: HeaderMap) -> Response {
+    if page::wanted(&headers) {
+        return page::html(&headers);
+    }
+    line(StatusCode::OK, ROUTES.to_owned())
+}
+
+fn forbidden() -> Response {
     line(
         StatusCode::FORBIDDEN,
-        "not served on an address that is not loopback; use a loopback address or the Unix socket"
+        "not served on an address that is not loopback without a password or a client \
+         certificate; use a loopback address, the Unix socket or --web.config.file"
             .to_owned(),
     )
+}
+
+/// Does not tell which routes there are to whoever may not see them.
+async fn missing_elsewhere(request: Request) -> Response {
+    let path = request.uri().path();
+    let api = path == "/api" || path.starts_with("/api/");
+    if api && !is_trusted(&request) { forbidden() } else { missing().await }
 }
 
 async fn missing() -> Response {
@@ -185,12 +272,12 @@ fn line(status: StatusCode, text: String) -> Response {
     (status, text + "\n").into_response()
 }
 
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     accepts(headers, header::ACCEPT_ENCODING, "gzip")
 }
 
 /// Whether a header with a list of choices has `choice`, and does not refuse it by `q=0`.
-fn accepts(headers: &HeaderMap, name: header::HeaderName, choice: &str) -> bool {
+pub(super) fn accepts(headers: &HeaderMap, name: header::HeaderName, choice: &str) -> bool {
     headers
         .get_all(name)
         .iter()
@@ -206,7 +293,7 @@ fn accepts(headers: &HeaderMap, name: header::HeaderName, choice: &str) -> bool 
         })
 }
 
-fn gzip(text: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(super) fn gzip(text: &[u8]) -> std::io::Result<Vec<u8>> {
     // The fastest level: a scrape is waited for, and the text shrinks tenfold as it is.
     let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
     encoder.write_all(text)?;

@@ -1,7 +1,11 @@
 //! `/metrics`: every family, from the probes' exact counters.
 
 use super::{
+    alertmanager,
     families::{Family, to_f64},
+    labels::{OTHER, UNKNOWN, label},
+    pressure::{self, PressureSample},
+    time_wait::{self, TimeWaitSample},
     top::Top,
 };
 use crate::model::{event::Role, probe::ProbeStats};
@@ -19,10 +23,10 @@ use tcpmon_common::{
 
 /// Transitions that RFC 9293 and the kernel know: shown from the start, at 0, so that the first
 /// one is seen as an increase.
-const USUAL: [(TcpState, TcpState); 20] = {
+const USUAL: [(TcpState, TcpState); 23] = {
     use TcpState::{
         Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv,
-        SynSent,
+        SynSent, TimeWait,
     };
     [
         (Close, Listen),
@@ -41,10 +45,13 @@ const USUAL: [(TcpState, TcpState); 20] = {
         (FinWait1, FinWait2),
         (FinWait1, Closing),
         (FinWait1, Close),
+        (FinWait2, TimeWait),
         (FinWait2, Close),
         (CloseWait, LastAck),
         (LastAck, Close),
+        (Closing, TimeWait),
         (Closing, Close),
+        (TimeWait, Close),
     ]
 };
 
@@ -65,6 +72,12 @@ pub struct Sample {
     pub subscribers: usize,
     /// The kernel's account of each attached probe.
     pub probes: Vec<(&'static str, ProbeStats)>,
+    /// TIME_WAIT, and the sockets there are.
+    pub time_wait: TimeWaitSample,
+    /// What the rules of port pressure made of it.
+    pub pressure: PressureSample,
+    /// What became of alerts that were pushed.
+    pub alertmanagers: Vec<alertmanager::Counts>,
 }
 
 /// Labels of a port failure.
@@ -88,6 +101,7 @@ pub struct Exporter {
     revision: &'static str,
     process: ProcessCollector,
     memory: Mutex<Memory>,
+    top: usize,
 }
 
 /// What is remembered from scrape to scrape.
@@ -95,12 +109,8 @@ pub struct Exporter {
 struct Memory {
     services: Top<Arc<str>>,
     failures: Top<Destination>,
+    entered: Top<(Arc<str>, Arc<str>)>,
 }
-
-/// Label value for an owner that is not known.
-const UNKNOWN: &str = "unknown";
-/// Label value for what has no line of its own.
-const OTHER: &str = "other";
 
 impl Exporter {
     /// An exporter with `top` series at most in each family whose labels have no bound of their
@@ -110,7 +120,12 @@ impl Exporter {
         Self {
             revision,
             process: ProcessCollector::for_self(),
-            memory: Mutex::new(Memory { services: Top::new(top), failures: Top::new(top) }),
+            memory: Mutex::new(Memory {
+                services: Top::new(top),
+                failures: Top::new(top),
+                entered: Top::new(top),
+            }),
+            top,
         }
     }
 
@@ -125,7 +140,7 @@ impl Exporter {
         families.sort_by(|a, b| a.name().cmp(b.name()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
-        Ok(text)
+        Ok(with_infinity(text))
     }
 
     fn families(&self, sample: Sample) -> Vec<MetricFamily> {
@@ -144,18 +159,32 @@ impl Exporter {
             build_info(self.revision),
         ];
         let probes = probes(&sample.probes);
-        families.into_iter().chain(probes).filter_map(Family::finish).collect()
+        let time_wait = time_wait::families(sample.time_wait, &mut memory.entered, self.top);
+        let pressure = pressure::families(sample.pressure, self.top);
+        let pushed = alertmanager::families(&sample.alertmanagers);
+        let families = families.into_iter().chain(probes).chain(time_wait).chain(pressure);
+        let families = families.chain(pushed);
+        families.filter_map(Family::finish).collect()
     }
 }
 
-/// A service as a label. A process may choose a name that means something else here; it is then
-/// set apart, so that no two series ever bear the same labels.
-fn label(service: Option<Arc<str>>) -> Arc<str> {
-    match service {
-        None => UNKNOWN.into(),
-        Some(name) if [UNKNOWN, OTHER].contains(&&*name) => format!("{name} (process)").into(),
-        Some(name) => name,
+/// The library writes infinity as Rust does; the format's word for it is another.
+fn with_infinity(text: Vec<u8>) -> Vec<u8> {
+    const RUST: &[u8] = b" inf\n";
+    if !text.windows(RUST.len()).any(|window| window == RUST) {
+        return text;
     }
+    let mut lines = Vec::with_capacity(text.len() + 256);
+    for line in text.split_inclusive(|&byte| byte == b'\n') {
+        match line.strip_suffix(RUST) {
+            Some(series) => {
+                lines.extend_from_slice(series);
+                lines.extend_from_slice(b" +Inf\n");
+            }
+            None => lines.extend_from_slice(line),
+        }
+    }
+    lines
 }
 
 fn connections(
@@ -172,7 +201,7 @@ fn connections(
     let (own, rest) =
         top.split(named.into_iter().collect(), |counts| counts.active + counts.passive);
     let [mut active, mut passive] = totals.losses.services;
-    for counts in rest {
+    for (_, counts) in rest {
         active += counts.active;
         passive += counts.passive;
     }
@@ -194,16 +223,24 @@ fn connections(
     family
 }
 
-fn failures(
-    counts: Vec<(Destination, u64)>,
-    totals: &Counters,
-    top: &mut Top<Destination>,
-) -> Family {
+/// Failures by destination and the label of the owner, added up where several owners have one.
+pub(crate) fn by_destination(
+    counts: impl IntoIterator<Item = (Destination, u64)>,
+) -> HashMap<Destination, u64> {
     let mut named: HashMap<Destination, u64> = HashMap::new();
     for (mut destination, count) in counts {
         destination.service = Some(label(destination.service));
         *named.entry(destination).or_default() += count;
     }
+    named
+}
+
+fn failures(
+    counts: Vec<(Destination, u64)>,
+    totals: &Counters,
+    top: &mut Top<Destination>,
+) -> Family {
+    let named = by_destination(counts);
     let (own, rest) = top.split(named.into_iter().collect(), |count| *count);
     let mut family = Family::counter(
         "tcpmon_connect_port_failures_total",
@@ -218,7 +255,7 @@ fn failures(
         let (src, dst, dport) = (of.src.to_string(), of.dst.to_string(), of.dport.to_string());
         add(&of.netns, &src, &dst, &dport, of.service.as_deref().unwrap_or(UNKNOWN), count);
     }
-    let other = totals.losses.failures + rest.iter().sum::<u64>();
+    let other = totals.losses.failures + rest.iter().map(|(_, count)| count).sum::<u64>();
     if other > 0 {
         add(OTHER, OTHER, OTHER, OTHER, OTHER, other);
     }
@@ -270,7 +307,7 @@ fn probes(probes: &[(&'static str, ProbeStats)]) -> [Family; 4] {
 fn transitions(totals: &Counters) -> Family {
     let mut metric = Family::counter(
         "tcpmon_transitions_total",
-        "TCP state transitions, as the kernel's tracepoint sock:inet_sock_set_state has them.",
+        "TCP state transitions, those to and from TIME_WAIT included.",
     );
     for family in IpFamily::ALL {
         for old in TcpState::ALL {
@@ -319,9 +356,11 @@ fn map_failures(totals: &Counters) -> Family {
         "tcpmon_map_insert_failures_total",
         "Entries for which a map of the probes had no room: raise the flag named by the label.",
     );
-    family.add_count(&[("flag", "max-sockets")], losses.sockets);
+    family.add_count(&[("flag", "max-sockets")], losses.sockets + losses.time_waits);
     family.add_count(&[("flag", "max-listeners")], losses.listeners);
-    family.add_count(&[("flag", "max-services")], losses.services.iter().sum());
+    let services = losses.services.iter().sum::<u64>() + losses.entered;
+    family.add_count(&[("flag", "max-services")], services);
+    family.add_count(&[("flag", "max-namespaces")], losses.namespaces);
     family.add_count(&[("flag", "max-failures")], losses.failures);
     family
 }

@@ -3,11 +3,19 @@
 //! Nothing here knows the probes or the hub: what is shown comes in as plain values, or through
 //! [`http::Backend`].
 
+pub mod alertmanager;
 pub mod families;
 pub mod http;
+pub(crate) mod labels;
+pub mod levels;
 pub mod metrics;
+mod page;
+pub mod pressure;
+pub mod recent;
 pub mod server;
+pub mod time_wait;
 pub mod top;
+pub mod web;
 
 /// How a stream's lines are put on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

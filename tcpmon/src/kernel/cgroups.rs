@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tcpmon_common::{ServiceKey, Transition, flags};
 
 use super::mountinfo::{CgroupMount, CgroupMounts};
+use super::pods::{self, PodNames};
 use super::proc_cgroup::service_of_process;
 use super::recent::Recent;
 use crate::model::comm::Comm;
@@ -89,6 +90,7 @@ enum Found {
 pub struct CgroupNames {
     proc: PathBuf,
     mounts: CgroupMounts,
+    pods: PodNames,
     cgroups: Recent<(u64, bool), Found>,
     processes: Recent<(u32, u64), Option<Arc<str>>>,
     comms: Recent<Comm, Arc<str>>,
@@ -103,13 +105,14 @@ impl CgroupNames {
     /// services by their processes.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_proc(Path::new("/proc"))
+        Self::at(Path::new("/proc"), Path::new(pods::LINKS))
     }
 
-    fn with_proc(proc: &Path) -> Self {
+    fn at(proc: &Path, links: &Path) -> Self {
         let mountinfo = fs::read(proc.join("self/mountinfo")).unwrap_or_default();
         Self {
             proc: proc.to_owned(),
+            pods: PodNames::new(links),
             mounts: CgroupMounts::parse(&mountinfo),
             cgroups: Recent::new(CGROUPS),
             processes: Recent::new(PROCESSES),
@@ -178,12 +181,12 @@ impl CgroupNames {
         *walked = Some(now);
         let mount = if v1 { &self.mounts.v1 } else { &self.mounts.unified };
         if let Some(mount) = mount {
-            let cgroups = &mut self.cgroups;
+            let (cgroups, pods) = (&mut self.cgroups, &mut self.pods);
             walk(mount, &mut |id, path| {
-                let found = service_name(path).map_or(Found::Nameless, |name| {
+                let found = name_of(pods, path, now).map_or(Found::Nameless, |name| {
                     Found::Named(match cgroups.get(&(id, v1)) {
-                        Some(Found::Named(known)) if *known == *name => known,
-                        _ => name.into(),
+                        Some(Found::Named(known)) if known == name => known,
+                        _ => name,
                     })
                 });
                 cgroups.insert((id, v1), found);
@@ -208,7 +211,10 @@ impl CgroupNames {
             return None;
         }
         self.lookups = Some((since, count + 1));
-        let name = service_of_process(&self.proc, member.pid, member.birth_ns).map(Arc::from);
+        let pods = &mut self.pods;
+        let name = service_of_process(&self.proc, member.pid, member.birth_ns, |path| {
+            name_of(pods, path, now)
+        });
         self.processes.insert(key, name.clone());
         name
     }
@@ -230,6 +236,11 @@ impl Default for CgroupNames {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What the path of a cgroup means: the kubelet knows its containers best.
+fn name_of(pods: &mut PodNames, path: &str, now: Instant) -> Option<Arc<str>> {
+    pods.service(path, now).or_else(|| service_name(path).map(Arc::from))
 }
 
 /// Calls `found` with the id and the path of the cgroups of a hierarchy, the upper ones first.

@@ -28,7 +28,8 @@ impl Machine {
     }
 
     fn names(&self) -> CgroupNames {
-        CgroupNames::with_proc(&self.folder.path().join("proc"))
+        let folder = self.folder.path();
+        CgroupNames::at(&folder.join("proc"), &folder.join("links"))
     }
 
     /// Makes a cgroup and tells its id.
@@ -79,6 +80,35 @@ fn a_cgroup_is_found_and_remembered_when_it_has_gone() {
     let now = machine.later(60);
     assert_eq!(service(u64::MAX, now), "worker");
     assert_eq!(service(api, now), "api.service");
+}
+
+/// By its cgroup, and by its process where no hierarchy is to be seen.
+#[test]
+fn a_container_of_a_pod_has_the_name_that_its_link_has() {
+    let mut machine = Machine::unified();
+    let (uid, id) = ("6bd0b0c6-9d8c-4e4c-8c5a-0d6e3c3d5f11", "ab".repeat(32));
+    let path = format!("kubepods/pod{uid}/{id}");
+    let nginx = machine.cgroup(&format!("unified/{path}"));
+    machine.process(42, &format!("0::/{path}\n"));
+    let pod = machine.cgroup(&format!("unified/kubepods/pod{uid}"));
+    let mut names = machine.names();
+    let service = |names: &mut CgroupNames, id, now| {
+        names.service(&member(id), now).expect("a name").to_string()
+    };
+    assert_eq!(service(&mut names, nginx, machine.now), "abababababab");
+    assert_eq!(service(&mut names, pod, machine.now), format!("pod{uid}"));
+
+    let links = machine.folder.path().join("links");
+    fs::create_dir(&links).expect("a folder");
+    let target = format!("/nowhere/pods/shop_web_{uid}/nginx/0.log");
+    std::os::unix::fs::symlink(target, links.join(format!("web_shop_nginx-{id}.log")))
+        .expect("link");
+    let now = machine.later(2);
+    names.refresh(now);
+    assert_eq!(service(&mut names, nginx, now), "shop/web/nginx");
+    assert_eq!(service(&mut names, pod, now), "shop/web");
+    let process = Member { pid: 42, birth_ns: 1_000_000_000, ..member(0) };
+    assert_eq!(names.service(&process, now).as_deref(), Some("shop/web/nginx"));
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Reading what the probes counted.
 
-use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap};
+use super::clock;
+use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
+use rustix::time::ClockId;
+use std::time::Duration;
 use tcpmon_common::{
-    Counters, DURATION_BUCKETS, Durations, FailureKey, Losses, STATE_COUNT, ServiceCounts,
-    ServiceKey,
+    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, Departure, Durations, EnteredKey,
+    FailureKey, Losses, STATE_COUNT, ServiceCounts, ServiceKey, TcpState, TimeWaits,
+    duration_bucket, transition_index,
 };
 
 /// The maps with exact counters.
@@ -16,6 +20,48 @@ pub struct CounterMaps {
     pub services: PerCpuHashMap<MapData, ServiceKey, ServiceCounts>,
     /// Port failures by destination and owner.
     pub failures: PerCpuHashMap<MapData, FailureKey, u64>,
+    /// Time-wait sockets that came and went, by inode of their network namespace.
+    pub time_waits: PerCpuHashMap<MapData, u32, TimeWaits>,
+    /// Entries into the time-wait table by namespace and owner.
+    pub entered: PerCpuHashMap<MapData, EnteredKey, u64>,
+    /// Time-wait sockets of which it is not known yet what became of them.
+    pub departures: PerCpuArray<MapData, Departure>,
+}
+
+/// After that a time-wait socket of which nothing else has become was killed: an expiry or a new
+/// time for its timer follows within microseconds.
+const SETTLED: Duration = Duration::from_millis(2);
+
+/// How often the counters are read again where one of these changes meanwhile.
+const READINGS: usize = 5;
+
+/// What the probes counted, at one moment as far as each number goes: none ever falls.
+#[derive(Debug)]
+pub struct Settled {
+    /// The counters, summed over the CPUs.
+    pub totals: Box<Counters>,
+    /// Time-wait sockets that came and went, by inode of their network namespace, in no order.
+    pub time_waits: Vec<(u32, TimeWaits)>,
+}
+
+impl Settled {
+    /// Counts a socket that was killed, and of which the probes do not know yet that it was.
+    fn kill(&mut self, killed: &Departure) {
+        let (from, to) = (TcpState::TimeWait.number(), TcpState::Close.number());
+        self.totals.transitions[transition_index(killed.family, from, to)] += 1;
+        if killed.duration_ns != DURATION_UNKNOWN {
+            let state = usize::from(from);
+            self.totals.durations.buckets[state][duration_bucket(killed.duration_ns)] += 1;
+            self.totals.durations.sum_ns[state] += killed.duration_ns;
+        }
+        // A namespace that has gone is forgotten, and its number may be another's.
+        let of = self.time_waits.iter_mut().find(|(netns, counts)| {
+            (*netns, counts.net_cookie) == (killed.netns, killed.net_cookie)
+        });
+        if let Some((_, counts)) = of {
+            counts.killed += 1;
+        }
+    }
 }
 
 const ZERO: Counters = Counters {
@@ -25,7 +71,16 @@ const ZERO: Counters = Counters {
         sum_ns: [0; STATE_COUNT],
     },
     port_failures: 0,
-    losses: Losses { sockets: 0, listeners: 0, services: [0; 2], failures: 0 },
+    losses: Losses {
+        sockets: 0,
+        listeners: 0,
+        services: [0; 2],
+        failures: 0,
+        time_waits: 0,
+        entered: 0,
+        namespaces: 0,
+    },
+    activity: [0; ACTIVITY],
 };
 
 impl CounterMaps {
@@ -82,6 +137,135 @@ impl CounterMaps {
             .map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum())))
             .collect()
     }
+
+    /// What the probes counted, those killed included of which they do not know yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn settled(&self) -> Result<Settled, MapError> {
+        let mut reading = 0;
+        loop {
+            reading += 1;
+            let before = self.open_departures()?;
+            let mut settled = Settled { totals: self.totals()?, time_waits: self.time_waits()? };
+            let after = self.open_departures()?;
+            let now = clock::read(ClockId::Monotonic);
+            let is_over =
+                |one: &&Departure| now.saturating_sub(Duration::from_nanos(one.ts_ns)) >= SETTLED;
+            let killed: Vec<&Departure> = before.iter().filter(is_over).collect();
+            // One of those may have been counted before or after its count was read.
+            let certain = killed.iter().all(|one| after.contains(one));
+            // Where nothing goes on, what is open now is soon settled.
+            let waits = before == after && killed.len() < before.len();
+            if reading == READINGS || certain && !waits {
+                for one in killed.into_iter().filter(|one| after.contains(one)) {
+                    settled.kill(one);
+                }
+                return Ok(settled);
+            }
+            if waits {
+                std::thread::sleep(SETTLED / 2);
+            }
+        }
+    }
+
+    /// Time-wait sockets that are in no count yet, at most one a CPU.
+    fn open_departures(&self) -> Result<Vec<Departure>, MapError> {
+        let all = self.departures.get(&0, 0)?;
+        Ok(all.iter().filter(|one| one.is_open()).copied().collect())
+    }
+
+    /// Time-wait sockets that came and went, by inode and, since a number may have been another's,
+    /// cookie of their network namespace, in no order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn time_waits(&self) -> Result<Vec<(u32, TimeWaits)>, MapError> {
+        let mut rows = Vec::new();
+        for entry in &self.time_waits {
+            let (netns, cpus) = entry?;
+            rows.extend(by_cookie(&cpus).into_iter().map(|counts| (netns, counts)));
+        }
+        Ok(rows)
+    }
+
+    /// The same of one namespace; zeros where none came yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn time_waits_of(&self, netns: u32, net_cookie: u64) -> Result<TimeWaits, MapError> {
+        let none = TimeWaits { net_cookie, ..TimeWaits::default() };
+        match self.time_waits.get(&netns, 0) {
+            Ok(cpus) => {
+                let mut rows = by_cookie(&cpus).into_iter();
+                Ok(rows.find(|counts| counts.net_cookie == net_cookie).unwrap_or(none))
+            }
+            Err(MapError::KeyNotFound) => Ok(none),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Entries into the time-wait table by namespace and owner, in no order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn entered(&self) -> Result<Vec<(EnteredKey, u64)>, MapError> {
+        self.entered.iter().map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
+    }
+
+    /// Forgets the counts of a namespace that has gone; not those of the namespace with the cookie
+    /// `successor`, which may have its number now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::totals`].
+    pub fn forget_namespace(&mut self, netns: u32, successor: Option<u64>) -> Result<(), MapError> {
+        let is_kept = |cookie: u64| Some(cookie) == successor;
+        let rows = match self.time_waits.get(&netns, 0) {
+            Ok(cpus) => by_cookie(&cpus),
+            Err(MapError::KeyNotFound) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        // Of a number that is another's now, the probes begin the counts anew themselves.
+        if !rows.iter().any(|counts| is_kept(counts.net_cookie)) {
+            absent_is_fine(self.time_waits.remove(&netns))?;
+        }
+        let keys: Vec<EnteredKey> = self.entered.keys().collect::<Result<_, _>>()?;
+        for key in keys.into_iter().filter(|key| key.netns == netns && !is_kept(key.net_cookie)) {
+            absent_is_fine(self.entered.remove(&key))?;
+        }
+        Ok(())
+    }
+}
+
+/// What was to be removed need not have been there.
+pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        // What aya makes of it where the system call itself says so.
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// The counts of all CPUs, summed for each namespace that has had the number.
+fn by_cookie(cpus: &PerCpuValues<TimeWaits>) -> Vec<TimeWaits> {
+    let mut rows: Vec<TimeWaits> = Vec::new();
+    for cpu in cpus.iter().filter(|cpu| cpu.net_cookie != 0) {
+        match rows.iter_mut().find(|row| row.net_cookie == cpu.net_cookie) {
+            Some(row) => row.add(cpu),
+            None => rows.push(*cpu),
+        }
+    }
+    rows
 }
 
 fn add(total: &mut Counters, cpu: &Counters) {
@@ -98,7 +282,8 @@ fn add(total: &mut Counters, cpu: &Counters) {
                 .zip(cpu.durations.buckets.as_flattened()),
         )
         .chain(total.durations.sum_ns.iter_mut().zip(&cpu.durations.sum_ns))
-        .chain(total.losses.services.iter_mut().zip(&cpu.losses.services));
+        .chain(total.losses.services.iter_mut().zip(&cpu.losses.services))
+        .chain(total.activity.iter_mut().zip(&cpu.activity));
     for (sum, one) in pairs {
         *sum += one;
     }
@@ -106,6 +291,9 @@ fn add(total: &mut Counters, cpu: &Counters) {
     total.losses.sockets += cpu.losses.sockets;
     total.losses.listeners += cpu.losses.listeners;
     total.losses.failures += cpu.losses.failures;
+    total.losses.time_waits += cpu.losses.time_waits;
+    total.losses.entered += cpu.losses.entered;
+    total.losses.namespaces += cpu.losses.namespaces;
 }
 
 #[cfg(test)]
@@ -114,13 +302,36 @@ mod tests {
     use tcpmon_common::transition_index;
 
     #[test]
+    fn who_was_killed_just_now_is_counted() {
+        let mut settled =
+            Settled { totals: Box::new(ZERO), time_waits: vec![(7, TimeWaits::default())] };
+        let killed = Departure { netns: 7, family: 1, duration_ns: 5, ..Departure::default() };
+        settled.kill(&killed);
+        settled.kill(&Departure { netns: 8, duration_ns: DURATION_UNKNOWN, ..killed });
+        let one = TimeWaits { killed: 1, ..TimeWaits::default() };
+        assert_eq!(settled.time_waits, [(7, one)]);
+        assert_eq!(settled.totals.transitions[transition_index(1, 6, 7)], 2);
+        assert_eq!(settled.totals.durations.sum_ns[6], 5);
+        assert_eq!(settled.totals.durations.buckets[6].iter().sum::<u64>(), 1);
+    }
+
+    #[test]
     fn every_member_is_summed() {
         let mut cpu = ZERO;
         cpu.transitions[transition_index(1, 2, 1)] = 1;
         cpu.durations.buckets[15][15] = 2;
         cpu.durations.sum_ns[15] = 3;
         cpu.port_failures = 4;
-        cpu.losses = Losses { sockets: 5, listeners: 6, services: [7, 8], failures: 9 };
+        cpu.losses = Losses {
+            sockets: 5,
+            listeners: 6,
+            services: [7, 8],
+            failures: 9,
+            time_waits: 10,
+            entered: 11,
+            namespaces: 12,
+        };
+        cpu.activity[ACTIVITY - 1] = 13;
         let mut total = ZERO;
         add(&mut total, &cpu);
         assert_eq!(total, cpu);

@@ -1,4 +1,5 @@
-//! Where the cgroup hierarchies are mounted, from `/proc/PID/mountinfo` (proc(5)).
+//! Where cgroup hierarchies and network namespaces are mounted, from `/proc/PID/mountinfo`
+//! (proc(5)).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -53,19 +54,51 @@ impl CgroupMounts {
     }
 }
 
+/// The network namespaces that are mounted somewhere, by inode number, in the order of the table;
+/// a place may be there twice. Mounts on files that have been removed since are left out.
+#[must_use]
+pub(super) fn net_namespaces(mountinfo: &[u8]) -> Vec<(u32, PathBuf)> {
+    let mounts = mountinfo.split(|&byte| byte == b'\n').filter_map(Mount::parse);
+    mounts
+        .filter_map(|mount| {
+            // `net:[4026532177]` (`nsfs_show_path`, fs/nsfs.c).
+            let name = (mount.kind == b"nsfs").then_some(mount.root)?;
+            let inode = name.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
+            let inode = std::str::from_utf8(inode).ok()?.parse().ok()?;
+            let point = (!mount.point.ends_with(b"//deleted")).then_some(mount.point)?;
+            Some((inode, OsString::from_vec(unescape(point)).into()))
+        })
+        .collect()
+}
+
+/// What is of use of a line, as it is written.
+struct Mount<'a> {
+    root: &'a [u8],
+    point: &'a [u8],
+    kind: &'a [u8],
+    options: &'a [u8],
+}
+
+impl<'a> Mount<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        // id parent major:minor root point options optional... - type source superoptions
+        let mut fields = line.split(|&byte| byte == b' ');
+        let root = fields.nth(3)?;
+        let point = fields.next()?;
+        let mut tail = fields.skip_while(|field| *field != b"-").skip(1);
+        let kind = tail.next()?;
+        let options = tail.nth(1).unwrap_or_default();
+        Some(Self { root, point, kind, options })
+    }
+}
+
 /// The file system type, the superblock's options and the mount, if the line is of a cgroup file
 /// system.
 fn cgroup_mount(line: &[u8]) -> Option<(&[u8], &[u8], CgroupMount)> {
-    // id parent major:minor root point options optional... - type source superoptions
-    let mut fields = line.split(|&byte| byte == b' ');
-    let root = fields.nth(3)?;
-    let point = fields.next()?;
-    let mut tail = fields.skip_while(|field| *field != b"-").skip(1);
-    let kind = tail.next()?;
+    let Mount { root, point, kind, options } = Mount::parse(line)?;
     if kind != b"cgroup" && kind != b"cgroup2" {
         return None;
     }
-    let options = tail.nth(1).unwrap_or_default();
     let mount = CgroupMount {
         root: String::from_utf8_lossy(&unescape(root)).into_owned(),
         point: OsString::from_vec(unescape(point)).into(),
@@ -153,6 +186,26 @@ mod tests {
     }
 
     #[test]
+    fn network_namespaces_wherever_they_are_mounted() {
+        let found = net_namespaces(
+            b"24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+              43 42 0:4 net:[4026532177] /run/netns/blue rw shared:2 - nsfs nsfs rw\n\
+              44 42 0:4 net:[4026532178] /run/docker/netns/1\\040a rw - nsfs nsfs rw\n\
+              45 42 0:4 mnt:[4026532179] /run/snapd/ns/x.mnt rw - nsfs nsfs rw\n\
+              46 42 0:4 net:[4026532180] /run/netns/gone//deleted rw - nsfs nsfs rw\n\
+              47 42 0:4 net:[99999999999] /big rw - nsfs nsfs rw\n\
+              48 42 0:4 net:[7] /x rw - tmpfs tmpfs rw\n\
+              49 42 0:4 net:[4026532177] /run/netns/blue rw shared:2 - nsfs nsfs rw\n",
+        );
+        let expected = [
+            (4_026_532_177, PathBuf::from("/run/netns/blue")),
+            (4_026_532_178, PathBuf::from("/run/docker/netns/1 a")),
+            (4_026_532_177, PathBuf::from("/run/netns/blue")),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn this_machine_s_own_file_is_understood() {
         let text = std::fs::read("/proc/self/mountinfo").expect("mountinfo");
         let mounts = CgroupMounts::parse(&text);
@@ -165,12 +218,16 @@ mod tests {
         #[test]
         fn no_text_panics(text: Vec<u8>) {
             let _ = CgroupMounts::parse(&text);
+            let _ = net_namespaces(&text);
             let _ = unescape(&text);
         }
 
         #[test]
-        fn no_likely_text_panics(text in "([0-9/ -]|cgroup2? |\\\\[0-7]{0,3}|\n){0,40}") {
+        fn no_likely_text_panics(
+            text in "([0-9/ -]|cgroup2? |nsfs |net:\\[|\\]|\\\\[0-7]{0,3}|\n){0,40}",
+        ) {
             let _ = CgroupMounts::parse(text.as_bytes());
+            let _ = net_namespaces(text.as_bytes());
         }
     }
 }

@@ -1,12 +1,19 @@
 //! Names of network namespaces: what people call them, from the inode numbers that the probes
 //! tell.
+//!
+//! Names under /run/netns are read here, whenever a number is not known, since that takes some
+//! microseconds. Containers take a look at every process, which [`super::namespaces`] does on a
+//! thread of its own; here its last word is taken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use super::namespaces::ContainerNames;
 
 /// The name of the namespace that the host runs in.
 pub const HOST: &str = "host";
@@ -21,7 +28,8 @@ const NAMELESS: usize = 4_096;
 /// Knows the network namespaces of this machine by name.
 ///
 /// `host` is the namespace of process 1, or our own where that cannot be read; others have the
-/// name that ip-netns(8) gave them, under /run/netns, or else their inode number.
+/// name that ip-netns(8) gave them, under /run/netns, else that of the container they belong to,
+/// else their inode number.
 ///
 /// Every method is given the present time, so that a caller with many events asks the clock once.
 #[derive(Debug)]
@@ -30,20 +38,24 @@ pub struct NetnsNames {
     folders: Vec<PathBuf>,
     names: HashMap<u32, Arc<str>>,
     inodes: HashMap<Arc<str>, u32>,
-    /// The decimal names of namespaces that have no other.
+    containers: Arc<ContainerNames>,
+    /// What namespaces without a name under /run/netns are called until the next refresh: their
+    /// container, or their number.
     nameless: HashMap<u32, Arc<str>>,
     refreshed: Option<Instant>,
 }
 
 impl NetnsNames {
-    /// The names of this machine's namespaces; they are read when first asked for.
+    /// The names of this machine's namespaces; they are read when first asked for. Containers are
+    /// what `containers` has been told.
     #[must_use]
-    pub fn new() -> Self {
-        Self::with_folders("/proc".into(), vec!["/run/netns".into(), "/var/run/netns".into()])
+    pub fn new(containers: Arc<ContainerNames>) -> Self {
+        Self::with_folders("/proc".into(), folders(), containers)
     }
 
-    fn with_folders(proc: PathBuf, folders: Vec<PathBuf>) -> Self {
+    fn with_folders(proc: PathBuf, folders: Vec<PathBuf>, containers: Arc<ContainerNames>) -> Self {
         Self {
+            containers,
             proc,
             folders,
             names: HashMap::new(),
@@ -54,7 +66,8 @@ impl NetnsNames {
     }
 
     /// The name of the namespace with that inode number; at most a second old, and never older
-    /// than the namespace itself.
+    /// than the namespace itself. A container's name comes with the next pass over processes; a
+    /// name that others have already is never given to a container.
     pub fn name(&mut self, inode: u32, now: Instant) -> Arc<str> {
         self.refresh(now);
         let known = |names: &Self| {
@@ -64,13 +77,15 @@ impl NetnsNames {
         if let Some(name) = known(self) {
             return name;
         }
-        let name: Arc<str> = itoa::Buffer::new().format(inode).into();
         if self.nameless.len() == NAMELESS {
-            return name;
+            return itoa::Buffer::new().format(inode).into();
         }
         // It may have been made since: a number now and a name later would be two series.
         self.read();
         known(self).unwrap_or_else(|| {
+            let container =
+                self.containers.name(inode).filter(|name| !self.inodes.contains_key(name));
+            let name = container.unwrap_or_else(|| itoa::Buffer::new().format(inode).into());
             self.nameless.insert(inode, Arc::clone(&name));
             name
         })
@@ -86,13 +101,20 @@ impl NetnsNames {
     /// stands for itself.
     pub fn inode(&mut self, name: &str, now: Instant) -> Option<u32> {
         self.refresh(now);
-        self.inodes.get(name).copied().or_else(|| name.parse().ok())
+        let named = self.inodes.get(name).copied();
+        named.or_else(|| self.containers.inode(name)).or_else(|| name.parse().ok())
     }
 
     /// The names and inode numbers of the namespaces that have a name, by name.
     pub fn named(&mut self, now: Instant) -> BTreeMap<Arc<str>, u32> {
         self.refresh(now);
         self.inodes.iter().map(|(name, &inode)| (Arc::clone(name), inode)).collect()
+    }
+
+    /// Reads the names now, however lately they were read.
+    pub fn reread(&mut self, now: Instant) {
+        self.refreshed = None;
+        self.refresh(now);
     }
 
     fn refresh(&mut self, now: Instant) {
@@ -108,12 +130,11 @@ impl NetnsNames {
     fn read(&mut self) {
         self.names.clear();
         self.inodes.clear();
-        let own = namespace(&self.proc.join("self/ns/net"));
-        if let Some((_, inode)) = namespace(&self.proc.join("1/ns/net")).or(own) {
+        if let Some(inode) = host(&self.proc) {
             self.add(HOST, inode);
         }
         // A file that no namespace is mounted on is not on the file system of namespaces.
-        let Some((device, _)) = own else { return };
+        let Some((device, _)) = namespace(&self.proc.join("self/ns/net")) else { return };
         for folder in self.folders.clone() {
             for (name, inode) in namespaces(&folder, device) {
                 self.add(&name, inode);
@@ -133,21 +154,41 @@ impl NetnsNames {
     }
 }
 
-impl Default for NetnsNames {
-    fn default() -> Self {
-        Self::new()
+/// The inode number of the network namespace that this thread is in.
+///
+/// # Errors
+///
+/// Where /proc cannot be read.
+pub fn own_netns() -> io::Result<u32> {
+    let inode = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    u32::try_from(inode).map_err(io::Error::other)
+}
+
+/// Where ip-netns(8) mounts the namespaces that it names: one folder, or two where /var/run is
+/// not /run.
+pub(super) fn folders() -> Vec<PathBuf> {
+    let mut folders = vec![PathBuf::from("/run/netns")];
+    if fs::canonicalize("/var/run").is_ok_and(|folder| folder != Path::new("/run")) {
+        folders.push("/var/run/netns".into());
     }
+    folders
+}
+
+/// The namespace of the host: that of process 1, or our own where that cannot be read.
+pub(super) fn host(proc: &Path) -> Option<u32> {
+    let of = |process: &str| namespace(&proc.join(process).join("ns/net"));
+    of("1").or_else(|| of("self")).map(|(_, inode)| inode)
 }
 
 /// Device and inode number of what is at `path`; `None` where it cannot be read.
-fn namespace(path: &Path) -> Option<(u64, u32)> {
+pub(super) fn namespace(path: &Path) -> Option<(u64, u32)> {
     let metadata = fs::metadata(path).ok()?;
     // The kernel's namespace numbers have 32 bits (struct ns_common, include/linux/ns_common.h).
     Some((metadata.dev(), u32::try_from(metadata.ino()).ok()?))
 }
 
 /// The namespaces mounted in a folder, in the order of their names.
-fn namespaces(folder: &Path, device: u64) -> BTreeMap<String, u32> {
+pub(super) fn namespaces(folder: &Path, device: u64) -> BTreeMap<String, u32> {
     let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
     entries
         .flatten()
@@ -160,114 +201,5 @@ fn namespaces(folder: &Path, device: u64) -> BTreeMap<String, u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    /// A made-up machine, whose namespaces are other kinds of namespaces of this process: an
-    /// ordinary user has no second network namespace at hand.
-    struct Machine {
-        folder: tempfile::TempDir,
-        now: Instant,
-    }
-
-    impl Machine {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().expect("folder");
-            for name in ["proc/self/ns", "proc/1/ns", "run/netns"] {
-                fs::create_dir_all(folder.path().join(name)).expect(name);
-            }
-            let machine = Self { folder, now: Instant::now() };
-            machine.link("proc/self/ns/net", "net");
-            machine
-        }
-
-        fn link(&self, path: &str, kind: &str) -> u32 {
-            let target = Path::new("/proc/self/ns").join(kind);
-            symlink(&target, self.folder.path().join(path)).expect(path);
-            namespace(&target).expect(kind).1
-        }
-
-        fn remove(&self, path: &str) {
-            fs::remove_file(self.folder.path().join(path)).expect(path);
-        }
-
-        fn names(&self) -> NetnsNames {
-            let path = |name: &str| self.folder.path().join(name);
-            NetnsNames::with_folders(path("proc"), vec![path("run/netns"), path("var/run/netns")])
-        }
-
-        fn later(&mut self, seconds: u64) -> Instant {
-            self.now += Duration::from_secs(seconds);
-            self.now
-        }
-    }
-
-    #[test]
-    fn host_named_and_nameless() {
-        let machine = Machine::new();
-        let host = machine.link("proc/1/ns/net", "mnt");
-        let blue = machine.link("run/netns/blue", "uts");
-        machine.link("run/netns/alias-of-host", "mnt");
-        let masked = machine.link("run/netns/host", "ipc");
-        fs::write(machine.folder.path().join("run/netns/stale"), "").expect("stale");
-        let mut names = machine.names();
-        let now = machine.now;
-        assert_eq!(&*names.name(host, now), "host");
-        assert_eq!(&*names.name(blue, now), "blue");
-        assert_eq!(&*names.name(masked, now), masked.to_string());
-        assert_eq!(&*names.name(7, now), "7");
-        assert_eq!(names.inode("host", now), Some(host));
-        assert_eq!(names.inode("alias-of-host", now), Some(host));
-        assert_eq!(names.inode("blue", now), Some(blue));
-        assert_eq!(names.inode("7", now), Some(7));
-        assert_eq!(names.inode("stale", now), None);
-        assert!(names.is_named(blue, "blue", now) && names.is_named(7, "7", now));
-        assert!(names.is_named(host, &host.to_string(), now));
-        assert!(!names.is_named(blue, "host", now));
-        let known = names.named(now);
-        assert_eq!(
-            known.keys().map(|it| &**it).collect::<Vec<_>>(),
-            ["alias-of-host", "blue", "host"]
-        );
-    }
-
-    #[test]
-    fn where_process_1_is_hidden_our_own_namespace_is_the_host_s() {
-        let machine = Machine::new();
-        let own = namespace(Path::new("/proc/self/ns/net")).expect("net").1;
-        assert_eq!(&*machine.names().name(own, machine.now), "host");
-    }
-
-    #[test]
-    fn names_come_and_go_within_a_second() {
-        let mut machine = Machine::new();
-        machine.link("proc/1/ns/net", "mnt");
-        let mut names = machine.names();
-        let uts = machine.link("run/netns/blue", "uts");
-        assert_eq!(&*names.name(uts, machine.now), "blue");
-        machine.remove("run/netns/blue");
-        machine.link("run/netns/green", "uts");
-        assert_eq!(&*names.name(uts, machine.now), "blue", "read again at once");
-        assert_eq!(&*names.name(uts, machine.later(1)), "green");
-        assert_eq!(names.inode("blue", machine.now), None);
-    }
-
-    #[test]
-    fn a_namespace_made_since_is_known_by_its_name_at_once() {
-        let machine = Machine::new();
-        machine.link("proc/1/ns/net", "mnt");
-        let mut names = machine.names();
-        assert_eq!(&*names.name(7, machine.now), "7");
-        let uts = machine.link("run/netns/blue", "uts");
-        assert_eq!(&*names.name(uts, machine.now), "blue");
-    }
-
-    #[test]
-    fn this_process_is_in_a_namespace() {
-        let own = namespace(Path::new("/proc/self/ns/net")).expect("net").1;
-        let mut names = NetnsNames::new();
-        let name = names.name(own, Instant::now());
-        assert_eq!(names.inode(&name, Instant::now()), Some(own));
-    }
-}
+#[path = "netns_tests.rs"]
+mod tests;

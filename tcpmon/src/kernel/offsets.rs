@@ -62,6 +62,9 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Offsets, OffsetsError> {
 /// Bytes of a kernel pointer.
 const POINTER: u32 = 8;
 
+/// In place of a size: any will do.
+const ANY: u32 = 0;
+
 /// A field that the probes read.
 struct Field {
     /// The structure whose pointer the verifier knows.
@@ -86,6 +89,15 @@ impl Field {
         Self { outer, path, size, optional: false, slot }
     }
 
+    /// A structure, of which only the place is of interest.
+    const fn whole(
+        slot: fn(&mut Offsets) -> &mut u32,
+        outer: &'static str,
+        path: &'static str,
+    ) -> Self {
+        Self { outer, path, size: ANY, optional: false, slot }
+    }
+
     const fn optional(self) -> Self {
         Self { optional: true, ..self }
     }
@@ -96,7 +108,7 @@ impl Field {
             Ok(member) if member.bit_field.is_some() => {
                 Err(format!("{} of struct {} is a bit-field", self.path, self.outer))
             }
-            Ok(member) if member.size != self.size => Err(format!(
+            Ok(member) if self.size != ANY && member.size != self.size => Err(format!(
                 "{} of struct {} has {} bytes, {} expected",
                 self.path, self.outer, member.size, self.size
             )),
@@ -124,6 +136,7 @@ const FIELDS: &[Field] = &[
     Field::new(|to| &mut to.sock_protocol, "sock", "sk_protocol", 2),
     Field::new(|to| &mut to.sock_err, "sock", "sk_err", 4),
     Field::new(|to| &mut to.net_inum, "net", "ns.inum", 4),
+    Field::new(|to| &mut to.net_cookie, "net", "net_cookie", 8),
     Field::new(|to| &mut to.tcp_sport, "tcp_sock", "inet_conn.icsk_inet.inet_sport", 2),
     Field::new(|to| &mut to.tcp_sent_queue, "tcp_sock", "tsorted_sent_queue.next", POINTER),
     Field::new(|to| &mut to.socket_sk, "socket", "sk", POINTER),
@@ -137,6 +150,21 @@ const FIELDS: &[Field] = &[
     Field::new(|to| &mut to.cgroup_kn, "cgroup", "kn", POINTER),
     // A union of eight bytes before Linux 5.5, the same number nevertheless.
     Field::new(|to| &mut to.kernfs_node_id, "kernfs_node", "id", 8),
+    Field::new(|to| &mut to.common_pprev, "sock_common", "skc_nulls_node.pprev", POINTER),
+    Field::new(|to| &mut to.common_net, "sock_common", "skc_net.net", POINTER),
+    Field::whole(|to| &mut to.tw_common, "inet_timewait_sock", "__tw_common"),
+    Field::new(|to| &mut to.timer_function, "timer_list", "function", POINTER),
+    Field::whole(|to| &mut to.tw_timer, "inet_timewait_sock", "tw_timer"),
+    Field::new(|to| &mut to.tw_substate, "inet_timewait_sock", "tw_substate", 1),
+    Field::new(|to| &mut to.common_family, "sock_common", "skc_family", 2),
+    Field::new(|to| &mut to.common_num, "sock_common", "skc_num", 2),
+    Field::new(|to| &mut to.common_dport, "sock_common", "skc_dport", 2),
+    Field::new(|to| &mut to.common_daddr, "sock_common", "skc_daddr", 4),
+    Field::new(|to| &mut to.common_rcv_saddr, "sock_common", "skc_rcv_saddr", 4),
+    Field::new(|to| &mut to.common_v6_daddr, "sock_common", "skc_v6_daddr", 16).optional(),
+    Field::new(|to| &mut to.common_v6_rcv_saddr, "sock_common", "skc_v6_rcv_saddr", 16).optional(),
+    Field::new(|to| &mut to.common_cookie, "sock_common", "skc_cookie.counter", 8),
+    Field::new(|to| &mut to.tw_timestamp, "tcp_timewait_sock", "tw_ts_recent_stamp", 4),
 ];
 
 /// The element of `css_set.subsys` that leads to a process's cgroup in a version 1 hierarchy: the

@@ -2,12 +2,14 @@
 //!
 //! The second way to a name, for cgroups that cannot be found in the file system, and for
 //! hosts where systemd tracks services in a version 1 hierarchy of its own (`name=systemd`) that
-//! the probes do not look at.
+//! the probes do not look at. And the way to the container that a network namespace belongs to.
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::model::service::service_name;
+use super::whole_file;
+use crate::model::service::container_name;
 
 /// Nanoseconds of a second.
 const SECOND_NS: u64 = 1_000_000_000;
@@ -15,9 +17,14 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// The service of the process `pid` that started at `birth_ns` (`CLOCK_BOOTTIME`).
 ///
 /// `None` where the process has ended, is another one that has the same pid, or is in no cgroup
-/// that means anything. `proc` is where proc(5) is mounted.
+/// that means anything. `proc` is where proc(5) is mounted, `name` what a cgroup's path means.
 #[must_use]
-pub(super) fn service_of_process(proc: &Path, pid: u32, birth_ns: u64) -> Option<String> {
+pub(super) fn service_of_process(
+    proc: &Path,
+    pid: u32,
+    birth_ns: u64,
+    name: impl FnMut(&str) -> Option<Arc<str>>,
+) -> Option<Arc<str>> {
     let folder = proc.join(pid.to_string());
     let cgroup = fs::read(folder.join("cgroup")).ok()?;
     // Only now: if the pid is still that process's, then it was when its cgroups were read.
@@ -26,7 +33,18 @@ pub(super) fn service_of_process(proc: &Path, pid: u32, birth_ns: u64) -> Option
     if start_ticks(&stat)? != to_ticks(birth_ns, ticks_per_second) {
         return None;
     }
-    service_in(&String::from_utf8_lossy(&cgroup))
+    named_in(&String::from_utf8_lossy(&cgroup), name)
+}
+
+/// The container that a process is in; `None` where the process has ended, or is in none.
+///
+/// No start is asked for: the caller found the process a moment ago, and looks again at the next
+/// pass. `buffer` is room to read in.
+#[must_use]
+pub(super) fn container_of_process(proc: &Path, pid: u32, buffer: &mut Vec<u8>) -> Option<String> {
+    let path = proc.join(pid.to_string()).join("cgroup");
+    let lines = whole_file::read_text(&path, buffer).ok()?;
+    named_in(&lines, container_name)
 }
 
 /// The start of a process in clock ticks since boot: field 22 of its `stat`.
@@ -42,12 +60,12 @@ fn to_ticks(ns: u64, ticks_per_second: u64) -> u64 {
     SECOND_NS.checked_div(ticks_per_second).and_then(|tick| ns.checked_div(tick)).unwrap_or(0)
 }
 
-/// The service that the lines of a `/proc/PID/cgroup` (cgroups(7)) tell of.
+/// What `name` makes of the best path that it makes anything of, in the lines of a
+/// `/proc/PID/cgroup` (cgroups(7)).
 ///
 /// systemd's own hierarchy knows best, then the unified one, then controllers' hierarchies, in
 /// which a service has a cgroup only when its resources are accounted.
-#[must_use]
-pub(super) fn service_in(lines: &str) -> Option<String> {
+fn named_in<T>(lines: &str, mut name: impl FnMut(&str) -> Option<T>) -> Option<T> {
     let rank = |controllers: &str| match controllers {
         "name=systemd" => 0,
         "" => 1,
@@ -64,13 +82,18 @@ pub(super) fn service_in(lines: &str) -> Option<String> {
         })
         .collect();
     paths.sort_by_key(|&(rank, _)| rank);
-    paths.into_iter().find_map(|(_, path)| service_name(path))
+    paths.into_iter().find_map(|(_, path)| name(path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::service::service_name;
     use proptest::prelude::*;
+
+    fn service_in(lines: &str) -> Option<Arc<str>> {
+        named_in(lines, |path| service_name(path).map(Arc::from))
+    }
 
     #[test]
     fn the_best_hierarchy_names_the_service() {
@@ -121,7 +144,8 @@ mod tests {
     fn a_reused_pid_is_never_taken() {
         let proc = proc_with(42, 500);
         let tick = SECOND_NS / rustix::param::clock_ticks_per_second();
-        let service = |pid, birth_ns| service_of_process(proc.path(), pid, birth_ns);
+        let name = |path: &str| service_name(path).map(Arc::from);
+        let service = |pid, birth_ns| service_of_process(proc.path(), pid, birth_ns, name);
         assert_eq!(service(42, 500 * tick).as_deref(), Some("api.service"));
         assert_eq!(service(42, 501 * tick - 1).as_deref(), Some("api.service"));
         assert_eq!(service(42, 501 * tick), None);

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::address;
 use super::comm::Comm;
+use super::time_wait::Passage;
 
 /// Which side of a connection an end is (RFC 9293, 3.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,15 +36,16 @@ impl Role {
     }
 }
 
+/// The cookies of sockets are below this; what is above is an address, of a socket that has none.
+const COOKIES: u64 = 1 << 63;
+
 /// One TCP state transition.
-///
-/// A later stage adds how a socket entered and left the time-wait table; nothing here may assume
-/// that these are all the members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When: nanoseconds since 1970-01-01T00:00:00Z.
     pub ts_ns: u64,
-    /// The socket's cookie: not used again until reboot.
+    /// The socket's cookie: not used again until reboot. 0: it is older than the daemon, and nobody
+    /// ever asked for one.
     pub cookie: u64,
     /// Whole microseconds spent in the old state; `None` where its start was not seen.
     pub duration_us: Option<u64>,
@@ -71,6 +73,8 @@ pub struct Event {
     pub role: Option<Role>,
     /// This is a `connect()` that found no free local port.
     pub port_exhausted: bool,
+    /// How it entered or left the time-wait table; `None` for all other transitions.
+    pub passage: Option<Passage>,
 }
 
 /// A record that no probe of this version can have written.
@@ -106,7 +110,7 @@ impl Event {
         let comm = Comm::from_padded(&record.comm);
         Ok(Self {
             ts_ns: record.ts_ns.saturating_add_signed(utc_offset_ns),
-            cookie: record.cookie,
+            cookie: if record.cookie < COOKIES { record.cookie } else { 0 },
             duration_us: (record.duration_ns != DURATION_UNKNOWN)
                 .then_some(record.duration_ns / 1_000),
             service: service.filter(|_| owned),
@@ -127,6 +131,7 @@ impl Event {
                 None
             },
             port_exhausted: set(flags::PORT_EXHAUSTED),
+            passage: Passage::from_record(record),
         })
     }
 
@@ -184,6 +189,7 @@ pub enum Line {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::model::time_wait::Substate;
 
     /// The example of the documentation, but for its state.
     pub(crate) fn example() -> Event {
@@ -203,7 +209,13 @@ pub(crate) mod tests {
             new: TcpState::TimeWait,
             role: Some(Role::Active),
             port_exhausted: false,
+            passage: Some(Passage::Entered(Substate::TimeWait)),
         }
+    }
+
+    /// A record of that transition, with these flags.
+    pub(crate) fn record_of(old: TcpState, new: TcpState, flags: u8) -> Transition {
+        Transition { old: old.number(), new: new.number(), flags, ..record() }
     }
 
     fn record() -> Transition {
@@ -252,6 +264,7 @@ pub(crate) mod tests {
                 new: TcpState::SynSent,
                 role: Some(Role::Active),
                 port_exhausted: false,
+                passage: None,
             }
         );
         assert_eq!(event.family(), Family::Ipv4);

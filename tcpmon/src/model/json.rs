@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::address;
 use super::comm::Comm;
 use super::event::{Event, Gap, Line, LossPlace, Role};
+use super::time_wait::{Passage, Reason, Substate};
 
 /// Length of `2026-11-22T08:00:00.`, the part of a timestamp that changes once a second.
 const SECOND_LEN: usize = 20;
@@ -92,10 +93,16 @@ impl JsonWriter {
         out.put_slice(b",\"cookie\":");
         number(event.cookie, out);
         out.put_slice(if event.port_exhausted {
-            b",\"port_exhausted\":true}"
+            b",\"port_exhausted\":true"
         } else {
-            b",\"port_exhausted\":false}"
+            b",\"port_exhausted\":false"
         });
+        match event.passage {
+            Some(Passage::Entered(substate)) => member(b"substate", substate.name(), out),
+            Some(Passage::Left(reason)) => member(b"reason", reason.name(), out),
+            None => {}
+        }
+        out.put_u8(b'}');
     }
 
     /// `2026-11-22T08:00:00.123456Z`: RFC 3339, UTC, whole microseconds.
@@ -124,6 +131,15 @@ pub fn gap_object(gap: Gap, out: &mut impl BufMut) {
     out.put_slice(b",\"where\":\"");
     out.put_slice(gap.place.name().as_bytes());
     out.put_slice(b"\"}");
+}
+
+/// `,"NAME":"VALUE"`, both without anything to escape.
+fn member(name: &[u8], value: &str, out: &mut impl BufMut) {
+    out.put_slice(b",\"");
+    out.put_slice(name);
+    out.put_slice(b"\":\"");
+    out.put_slice(value.as_bytes());
+    out.put_u8(b'"');
 }
 
 fn second_text(second: u64) -> [u8; SECOND_LEN] {
@@ -218,6 +234,8 @@ struct Raw<'a> {
     cookie: u64,
     #[serde(default)]
     port_exhausted: bool,
+    substate: Option<String>,
+    reason: Option<String>,
     lost: Option<u64>,
     #[serde(borrow, default, rename = "where")]
     place: Cow<'a, str>,
@@ -253,7 +271,16 @@ pub fn parse_line(line: &[u8]) -> Result<Line, LineError> {
         new: known("new", &raw.new, TcpState::from_name)?,
         role: raw.role.map(|role| known("role", &role, Role::from_name)).transpose()?,
         port_exhausted: raw.port_exhausted,
+        passage: passage(raw.substate.as_deref(), raw.reason.as_deref())?,
     }))
+}
+
+fn passage(substate: Option<&str>, reason: Option<&str>) -> Result<Option<Passage>, LineError> {
+    Ok(match (substate, reason) {
+        (Some(name), _) => Some(Passage::Entered(known("substate", name, Substate::from_name)?)),
+        (None, Some(name)) => Some(Passage::Left(known("reason", name, Reason::from_name)?)),
+        (None, None) => None,
+    })
 }
 
 fn known<T>(

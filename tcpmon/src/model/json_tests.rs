@@ -18,8 +18,25 @@ fn written(line: &Line) -> String {
 fn the_contract_s_example_is_written_to_the_letter() {
     assert_eq!(
         written(&Line::Event(example())),
-        r#"{"ts":"2026-11-22T08:00:00.123456Z","netns":4026531833,"family":"ipv4","saddr":"10.0.0.1","sport":40000,"daddr":"10.0.0.2","dport":5432,"old":"fin_wait2","new":"time_wait","duration_us":812,"role":"active","pid":4242,"comm":"worker","service":"api.service","cookie":812,"port_exhausted":false}"#
+        r#"{"ts":"2026-11-22T08:00:00.123456Z","netns":4026531833,"family":"ipv4","saddr":"10.0.0.1","sport":40000,"daddr":"10.0.0.2","dport":5432,"old":"fin_wait2","new":"time_wait","duration_us":812,"role":"active","pid":4242,"comm":"worker","service":"api.service","cookie":812,"port_exhausted":false,"substate":"time_wait"}"#
     );
+}
+
+#[test]
+fn the_end_of_a_time_wait_socket_has_its_reason() {
+    let mut writer = JsonWriter::new();
+    for (reason, name) in
+        [(Reason::Expired, "expired"), (Reason::Reused, "reused"), (Reason::Killed, "killed")]
+    {
+        let mut out = Vec::new();
+        let passage = Some(Passage::Left(reason));
+        writer.event(&Event { passage, ..example() }, &mut out);
+        let text = String::from_utf8(out).expect("UTF-8");
+        assert!(text.ends_with(&format!(r#"false,"reason":"{name}"}}"#)), "{text}");
+    }
+    let event = Event { passage: Some(Passage::Entered(Substate::FinWait2)), ..example() };
+    let text = written(&Line::Event(event));
+    assert!(text.ends_with(r#""port_exhausted":false,"substate":"fin_wait2"}"#), "{text}");
 }
 
 #[test]
@@ -38,7 +55,7 @@ fn what_is_not_known_is_null() {
     };
     assert_eq!(
         written(&Line::Event(event)),
-        r#"{"ts":"1970-01-01T00:00:00.000000Z","netns":4026531833,"family":"ipv6","saddr":"::ffff:1.2.3.4","sport":40000,"daddr":"::","dport":5432,"old":"fin_wait2","new":"time_wait","duration_us":null,"role":null,"pid":null,"comm":null,"service":null,"cookie":812,"port_exhausted":true}"#
+        r#"{"ts":"1970-01-01T00:00:00.000000Z","netns":4026531833,"family":"ipv6","saddr":"::ffff:1.2.3.4","sport":40000,"daddr":"::","dport":5432,"old":"fin_wait2","new":"time_wait","duration_us":null,"role":null,"pid":null,"comm":null,"service":null,"cookie":812,"port_exhausted":true,"substate":"time_wait"}"#
     );
 }
 
@@ -97,12 +114,17 @@ fn lines_that_are_not_events_are_refused_by_member() {
         (whole.replace("10.0.0.2", "10.0.0"), "daddr \"10.0.0\""),
         (whole.replace("\"active\"", "\"idle\""), "role \"idle\""),
         (whole.replace("5432", "65536"), "65536"),
+        (
+            whole.replace("\"substate\":\"time_wait\"", "\"substate\":\"close\""),
+            "substate \"close\"",
+        ),
+        (whole.replace("\"substate\":\"time_wait\"", "\"reason\":\"old\""), "reason \"old\""),
         (r#"{"lost":1,"where":"nowhere"}"#.to_owned(), "where \"nowhere\""),
     ] {
         let error = parse_line(line.as_bytes()).expect_err(&line).to_string();
         assert!(error.contains(complaint), "{error}");
     }
-    let later = whole.replace("\"cookie\"", "\"substate\":\"fin_wait2\",\"cookie\"");
+    let later = whole.replace("\"cookie\"", "\"region\":\"north\",\"cookie\"");
     assert_eq!(parse_line(later.as_bytes()).expect("later"), Line::Event(example()));
 }
 
@@ -129,6 +151,11 @@ prop_compose! {
         service in prop::option::of(".{0,40}"),
         states in (state(), state()),
         role in prop::option::of(prop_oneof![Just(Role::Active), Just(Role::Passive)]),
+        passage in prop::option::of(prop_oneof![
+            prop::sample::select(&Reason::ALL[..]).prop_map(Passage::Left),
+            Just(Passage::Entered(Substate::FinWait2)),
+            Just(Passage::Entered(Substate::TimeWait)),
+        ]),
     ) -> Event {
         Event {
             ts_ns: times.0 / 1_000 * 1_000,
@@ -146,6 +173,7 @@ prop_compose! {
             old: states.0,
             new: states.1,
             role,
+            passage,
         }
     }
 }

@@ -4,11 +4,23 @@
 //! every rule can be tested with a table.
 
 pub mod address;
+pub mod budget;
+pub mod census;
 pub mod comm;
 pub mod event;
+pub mod fast;
 pub mod filter;
 pub mod json;
+pub mod ledger;
+pub mod levels;
+pub mod net_counters;
+pub mod pod;
+pub mod ports;
 pub mod probe;
 pub mod query;
+pub mod rates;
+pub mod report;
 pub mod service;
+pub mod sysctls;
+pub mod time_wait;
 pub mod values;

@@ -33,6 +33,79 @@ pub fn service_name(path: &str) -> Option<String> {
     weak
 }
 
+/// The container whose cgroup has `path`, or that has the unit with that cgroup in it; `None`
+/// where the path leads through none.
+///
+/// The same names as [`service_name`] gives containers: the first twelve characters of the id, or
+/// the name where the path has it (LXC, systemd-nspawn, libvirt). Of containers in containers it
+/// is the inner one. A runtime's own process beside a container (podman's and CRI-O's conmon,
+/// LXC's monitor) is in none: it stays in the namespaces of the host.
+#[must_use]
+pub fn container_name(path: &str) -> Option<String> {
+    let mut child = None;
+    for component in path.rsplit('/').filter(|component| !matches!(*component, "" | "." | "..")) {
+        let component = component.strip_prefix('_').unwrap_or(component);
+        if let Some(name) = container(component, child) {
+            return Some(name);
+        }
+        child = Some(component);
+    }
+    None
+}
+
+/// The container that `component` names; `child` is the component below it.
+fn container(component: &str, child: Option<&str>) -> Option<String> {
+    if component.starts_with("lxc.monitor") || component.contains("-conmon-") {
+        return None;
+    }
+    let machine = || {
+        let unit = component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service")?;
+        (!unit.is_empty()).then(|| unescape(unit))
+    };
+    lxc_name(component, child)
+        .map(str::to_owned)
+        .or_else(|| container_id(component).map(|id| id[..SHORT_ID].to_owned()))
+        .or_else(|| machine_name(component))
+        .or_else(machine)
+}
+
+/// Who names the service in a path, of what Kubernetes can say more about.
+pub(super) enum Owner<'a> {
+    /// A container, by its whole id.
+    Container(&'a str),
+    /// A pod, by its uid.
+    Pod(String),
+    Other,
+}
+
+/// The owner that [`service_name`] finds first, and the path up to its component, which is
+/// included; `None` where nothing names a service but what is [`Meaning::Weak`].
+pub(super) fn innermost(path: &str) -> Option<(Owner<'_>, &str)> {
+    let mut child = None;
+    let mut above = path;
+    loop {
+        let start = above.rfind('/').map_or(0, |at| at + 1);
+        let component = &above[start..];
+        let component = component.strip_prefix('_').unwrap_or(component);
+        if !matches!(component, "" | "." | "..") {
+            let owner = if lxc_name(component, child).is_some() {
+                Some(Owner::Other)
+            } else if let Some(id) = container_id(component) {
+                Some(Owner::Container(id))
+            } else if let Some(uid) = pod_uid(component) {
+                Some(Owner::Pod(uid))
+            } else {
+                matches!(meaning(component, child), Meaning::Service(_)).then_some(Owner::Other)
+            };
+            if let Some(owner) = owner {
+                return Some((owner, above));
+            }
+            child = Some(component);
+        }
+        above = above.get(..start.checked_sub(1)?)?;
+    }
+}
+
 enum Meaning {
     /// This names the service.
     Service(String),
@@ -55,12 +128,10 @@ fn meaning(component: &str, child: Option<&str>) -> Meaning {
     if let Some(uid) = pod_uid(component) {
         return Meaning::Service(format!("pod{uid}"));
     }
-    if let Some(machine) =
-        component.strip_prefix("machine-").and_then(|rest| rest.strip_suffix(".scope"))
-    {
-        return Meaning::Service(unescape(machine));
+    if let Some(machine) = machine_name(component) {
+        return Meaning::Service(machine);
     }
-    if let Some(name) = component.strip_prefix("openrc.") {
+    if let Some(name) = component.strip_prefix("openrc.").filter(|name| !name.is_empty()) {
         return Meaning::Service(name.to_owned());
     }
     match component.rsplit_once('.') {
@@ -98,7 +169,8 @@ fn is_connection(instance: &str) -> bool {
 /// The name in `lxc.payload.NAME`, `lxc.monitor.NAME`, or `lxc.payload/NAME` and `lxc/NAME`.
 fn lxc_name<'a>(component: &'a str, child: Option<&'a str>) -> Option<&'a str> {
     match component.strip_prefix("lxc")? {
-        "" | ".payload" | ".monitor" => child,
+        // `_` alone is nothing once systemd's escape is undone.
+        "" | ".payload" | ".monitor" => child.filter(|name| !name.is_empty()),
         rest => rest
             .strip_prefix(".payload.")
             .or_else(|| rest.strip_prefix(".monitor."))
@@ -106,11 +178,17 @@ fn lxc_name<'a>(component: &'a str, child: Option<&'a str>) -> Option<&'a str> {
     }
 }
 
+/// The name in `machine-NAME.scope`, which systemd-machined makes.
+fn machine_name(component: &str) -> Option<String> {
+    let name = component.strip_prefix("machine-")?.strip_suffix(".scope")?;
+    (!name.is_empty()).then(|| unescape(name))
+}
+
 /// The container id in a component: sixty-four hexadecimal digits, alone (Docker's and the
 /// kubelet's cgroupfs drivers) or after the runtime's name (`docker-ID.scope`,
 /// `cri-containerd-ID.scope`, `crio-ID`, `SLICE:cri-containerd:ID`); on Amazon ECS thirty-two,
 /// `-`, and a number.
-fn container_id(component: &str) -> Option<&str> {
+pub(super) fn container_id(component: &str) -> Option<&str> {
     let name = component.strip_suffix(".scope").unwrap_or(component);
     let last = name.rsplit(['-', ':']).next().unwrap_or(name);
     if is_hex(last, 64) {
@@ -124,7 +202,7 @@ fn container_id(component: &str) -> Option<&str> {
 /// The uid of a Kubernetes pod, as the API server writes it: `pod<uid>` below `kubepods`, or
 /// `kubepods-burstable-pod<uid>.slice`, where systemd needed `_` for `-`. A static pod's uid is
 /// a digest of thirty-two digits.
-fn pod_uid(component: &str) -> Option<String> {
+pub(super) fn pod_uid(component: &str) -> Option<String> {
     let name = component.strip_suffix(".slice").unwrap_or(component);
     let uid = match name.rsplit_once("-pod") {
         Some((qos, uid)) if qos.contains("kubepods") => uid,
@@ -138,7 +216,7 @@ fn pod_uid(component: &str) -> Option<String> {
     (is_uuid || is_hex(&uid, 32)).then_some(uid)
 }
 
-fn is_hex(text: &str, len: usize) -> bool {
+pub(super) fn is_hex(text: &str, len: usize) -> bool {
     text.len() == len && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

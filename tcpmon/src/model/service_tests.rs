@@ -6,6 +6,12 @@ use proptest::prelude::*;
 /// Sixty-four digits that begin with `0123456789ab`.
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+fn fill(text: &str) -> String {
+    text.replace("UID_", "6bd0b0c6_9d8c_4e4c_8c5a_0d6e3c3d5f11")
+        .replace("UID", "6bd0b0c6-9d8c-4e4c-8c5a-0d6e3c3d5f11")
+        .replace("ID", ID)
+}
+
 #[test]
 fn paths_have_the_names_that_people_give() {
     let cases = [
@@ -17,6 +23,8 @@ fn paths_have_the_names_that_people_give() {
         ("/user.slice/user-1000.slice", None),
         ("/kubepods.slice/kubepods-burstable.slice", None),
         ("/docker", None),
+        ("/lxc/_", None),
+        ("/openrc.", None),
         ("/process_api/4b620c220639f4d60a42cc52dc6c9b42", None),
         // systemd, any hierarchy.
         ("/system.slice/nginx.service", Some("nginx.service")),
@@ -130,6 +138,7 @@ fn paths_have_the_names_that_people_give() {
         ("/lxc/101/ns", Some("101")),
         ("/lxc/101", Some("101")),
         ("/lxc", None),
+        ("/lxc/_", None),
         // Virtual machines and systemd-nspawn.
         (
             r"/machine.slice/machine-qemu\x2d1\x2ddebian.scope/libvirt/emulator",
@@ -153,13 +162,87 @@ fn paths_have_the_names_that_people_give() {
         ("/kubepods/podium", None),
         ("/docker/0123456789abcdef", None),
     ];
-    let fill = |text: &str| {
-        text.replace("UID_", "6bd0b0c6_9d8c_4e4c_8c5a_0d6e3c3d5f11")
-            .replace("UID", "6bd0b0c6-9d8c-4e4c-8c5a-0d6e3c3d5f11")
-            .replace("ID", ID)
-    };
     for (path, expected) in cases {
         assert_eq!(service_name(&fill(path)), expected.map(fill), "{path}");
+    }
+}
+
+#[test]
+fn paths_lead_through_containers() {
+    let short = Some("0123456789ab");
+    let cases = [
+        // None, though some have a service.
+        ("/", None),
+        ("", None),
+        ("/docker", None),
+        ("/lxc", None),
+        ("/init.scope", None),
+        ("/machine.slice/machine-.scope", None),
+        ("/machine.slice/systemd-nspawn@.service", None),
+        ("/system.slice/nginx.service", None),
+        ("/user.slice/user-1000.slice/session-3.scope", None),
+        ("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice", None),
+        ("/system.slice/docker-0123456789ab.scope", None),
+        // Beside one, and not in it.
+        ("/machine.slice/libpod-conmon-ID.scope", None),
+        ("/machine.slice/crio-conmon-ID.scope", None),
+        ("/lxc.monitor.web", None),
+        ("/lxc.monitor/web", None),
+        ("/lxc.monitor/web/init.scope", None),
+        ("/system.slice/web.service/supervisor", None),
+        // Docker, and what runs inside.
+        ("/docker/ID", short),
+        ("/system.slice/docker-ID.scope", short),
+        ("/../../system.slice/docker-ID.scope", short),
+        ("/docker/ID/system.slice/nginx.service", short),
+        ("/docker/ID/init.scope", short),
+        // Seventy-six digits are no id; the container around is one.
+        ("/docker/ID/docker/ffffffffffffID", short),
+        // containerd, CRI-O and Kubernetes.
+        ("/system.slice/nerdctl-ID.scope", short),
+        (
+            "/system.slice/containerd.service/kubepods-besteffort-podUID_.slice:cri-containerd:ID",
+            short,
+        ),
+        ("/kubepods/burstable/podUID/ID", short),
+        (
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/cri-containerd-ID.scope",
+            short,
+        ),
+        (
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope/container",
+            short,
+        ),
+        // podman, inside a unit too.
+        ("/machine.slice/libpod-ID.scope/container", short),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
+            short,
+        ),
+        ("/system.slice/web.service/libpod-payload-ID", short),
+        // By name.
+        ("/lxc.payload.web", Some("web")),
+        ("/lxc.payload.web/system.slice/nginx.service", Some("web")),
+        ("/lxc.payload/web", Some("web")),
+        ("/lxc/101/ns", Some("101")),
+        ("/machine.slice/machine-deb.scope/payload/init.scope", Some("deb")),
+        (r"/machine.slice/machine-my\x2dweb.scope", Some("my-web")),
+        ("/machine.slice/systemd-nspawn@deb.service/payload", Some("deb")),
+        (
+            "/machine.slice/systemd-nspawn@deb.service/payload/system.slice/sshd.service",
+            Some("deb"),
+        ),
+        // The inner one.
+        ("/lxc.payload.web/docker/ID", short),
+        ("/docker/ID/lxc.payload.web", Some("web")),
+        // Amazon ECS.
+        (
+            "/ecs/0123456789abcdef0123456789abcdef/0123456789abcdef0123456789abcdef-1234567890",
+            short,
+        ),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(container_name(&fill(path)).as_deref(), expected, "{path}");
     }
 }
 
@@ -181,6 +264,7 @@ proptest! {
     #[test]
     fn no_path_panics(path in ".*") {
         let _ = service_name(&path);
+        let _ = container_name(&path);
     }
 
     #[test]
@@ -188,5 +272,6 @@ proptest! {
         path in "(/(lxc|\\.payload|pod|-pod|kubepods|[0-9a-f]{12}|@|-|:|\\\\x|é|\\.scope|\\.service){0,6}){0,4}",
     ) {
         prop_assert_ne!(service_name(&path), Some(String::new()));
+        prop_assert_ne!(container_name(&path), Some(String::new()));
     }
 }

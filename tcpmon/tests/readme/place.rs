@@ -150,7 +150,7 @@ impl Place {
         let socket = self.socket();
         let tcpmon = format!(
             "case \" $* \" in *' --socket '*) ;; *) case $1 in\n\
-             tail) shift; set -- tail --socket {socket} \"$@\";;\n\
+             tail|report|advise|explain) own=$1; shift; set -- \"$own\" --socket {socket} \"$@\";;\n\
              daemon) shift; set -- daemon --socket {socket}.2 --web.listen-address 127.0.0.1:0 \"$@\";;\n\
              esac;; esac\nexec {TCPMON} \"$@\"\n"
         );

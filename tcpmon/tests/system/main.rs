@@ -5,16 +5,24 @@
 //! streams are filtered by the lab's namespaces, and counters, which know no namespace, are
 //! compared by [`support::measure`] only.
 
+mod alerts;
+mod census;
 mod counters;
 mod ending;
 mod exhaustion;
+mod faults;
 mod http;
 mod latency;
 mod limits;
 mod metrics;
+mod onlookers;
 mod owners;
+mod ports;
 mod refusals;
+mod report;
 mod streams;
 mod subscribers;
 mod support;
 mod tail;
+mod time_wait;
+mod top;

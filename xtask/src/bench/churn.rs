@@ -90,7 +90,7 @@ pub(super) fn measure(
 
 /// The places of `count` subjects in a round: each round begins one further on, and every other
 /// one goes backwards, so that nobody always comes after the same.
-fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
+pub(super) fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |place| {
         let place = (place + round) % count;
         if round.is_multiple_of(2) { place } else { count - 1 - place }

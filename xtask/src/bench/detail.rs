@@ -112,6 +112,9 @@ fn whole(number: f64) -> u64 {
     count
 }
 
+/// What a tail's line contains that tells how a time-wait socket ended.
+const ENDING: &str = "\"old\":\"time_wait\"";
+
 /// Counts lines.
 struct Tally {
     /// What a line contains that is an event.
@@ -141,7 +144,8 @@ impl Tally {
     fn hear(&self, line: &[u8]) {
         let Ok(text) = std::str::from_utf8(line) else { return };
         if text.contains(self.mark.as_str()) {
-            if !text.starts_with("SKADDR") {
+            // The end of a time-wait socket is none of the load's doing, and no peer tells it.
+            if !text.starts_with("SKADDR") && !text.contains(ENDING) {
                 self.events.fetch_add(1, Ordering::Relaxed);
             }
         } else if let Some(lost) = told_loss_or_gap(text) {
@@ -184,6 +188,7 @@ mod tests {
         let lines = [
             "{\"ts\":\"x\",\"netns\":4242,\"old\":\"close\"}\n",
             "{\"ts\":\"x\",\"netns\":42421,\"old\":\"close\"}\n",
+            "{\"ts\":\"x\",\"netns\":4242,\"old\":\"time_wait\",\"new\":\"close\"}\n",
             "{\"lost\":7,\"where\":\"ring\"}\n",
         ];
         assert_eq!(tally(Subject::Tail, &lines), (1, 7, None));

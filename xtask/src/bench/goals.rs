@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{
     churn::loads_in_words,
+    look::Looker,
     proc::Memory,
     report::Report,
     stats::Spread,
@@ -123,6 +124,7 @@ pub(super) fn goals(report: &Report) -> Vec<Goal> {
         let idle = report.idle.iter().find(|idle| idle.subject == subject);
         idle.map(|idle| idle.daemon_share * 100.0)
     };
+    let look = |to| median(report.look.as_ref().and_then(|look| look.ratio(Looker::Tcpmon, to)));
     let latency = report.latency.map(|latency| latency.max);
     goals.extend([
         Goal::new(
@@ -147,6 +149,23 @@ pub(super) fn goals(report: &Report) -> Vec<Goal> {
         Goal::new("idle daemon, % of a CPU", idle(Subject::Daemon), Below, 0.1, None, 3),
         Goal::new("idle daemon with a tail, % of a CPU", idle(Subject::Tail), Below, 0.1, None, 3),
         Goal::new("first event after silence, worst, ms", latency, AtMost, 50.0, None, 2),
+        Goal::new(
+            "probes on others' timers, 10,000 a second, % of a CPU",
+            report.timers.first().map(|cost| cost.share * 100.0),
+            Below,
+            1.0,
+            None,
+            3,
+        ),
+        Goal::new(
+            "CPU of a snapshot, ratio to ss -Htan",
+            look(Looker::Ss),
+            AtMost,
+            0.30,
+            Some(0.25),
+            3,
+        ),
+        Goal::new("the same to a netlink dump", look(Looker::Netlink), AtMost, 1.0, None, 3),
     ]);
     goals
 }
@@ -171,7 +190,7 @@ pub(super) fn render(goals: &[Goal], form: Form) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::churn::tests::rounds;
+    use crate::bench::{churn::tests::rounds, look::tests::looks};
 
     #[test]
     fn a_verdict_knows_its_side() {
@@ -197,7 +216,12 @@ mod tests {
             (Subject::Daemon, &[96.0, 98.0, 94.0]),
             (Subject::Tail, &[80.0, 91.0, 92.0]),
         ]);
-        let report = Report { churn: vec![churn], ..Report::default() };
+        let look = looks(&[
+            (Looker::Ss, &[1000.0]),
+            (Looker::Netlink, &[250.0]),
+            (Looker::Tcpmon, &[275.0]),
+        ]);
+        let report = Report { churn: vec![churn], look: Some(look), ..Report::default() };
         let goals = goals(&report);
         let measured = |what: &str| {
             let goal = goals.iter().find(|goal| goal.what.contains(what)).expect("that goal");
@@ -208,6 +232,8 @@ mod tests {
         assert_eq!(measured("events lost by"), (Some(6.0), "NO"));
         assert_eq!(measured("CPU of daemon + tail").1, "yes");
         assert_eq!(measured("idle daemon,"), (None, "not measured"));
+        assert_eq!(measured("ratio to ss").1, "yes");
+        assert_eq!(measured("to a netlink dump").1, "NO");
         assert!(render(&goals, Form::Text).contains("at least 0.95"));
     }
 }

@@ -30,8 +30,16 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// As [`Self::sum`], of the series in whose labels `label` stands.
+    pub(super) fn sum_of(&self, family: &str, label: &str) -> f64 {
+        let lines = self.0.lines().filter(|line| line.contains(label));
+        lines.filter_map(|line| value(line, family)).sum()
+    }
+}
+
 /// Whether a daemon answers at `socket` that it is ready.
-pub(super) fn is_ready(socket: &Path) -> bool {
+pub(crate) fn is_ready(socket: &Path) -> bool {
     get(socket, "/readyz").is_ok()
 }
 
@@ -46,8 +54,8 @@ fn value(line: &str, family: &str) -> Option<f64> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// The body of an answer. HTTP/1.0: the end of the connection is the end of the body.
-fn get(socket: &Path, route: &str) -> Result<String> {
+/// The body of the answer to `route`. HTTP/1.0: the end of the connection is the end of the body.
+pub(crate) fn get(socket: &Path, route: &str) -> Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
@@ -74,5 +82,6 @@ mod tests {
         for (family, sum) in [("a_total", 7.0), ("b", 1500.0), ("c", 0.0)] {
             assert!((metrics.sum(family) - sum).abs() < 1e-9, "{family}");
         }
+        assert!((metrics.sum_of("a_total", "where=\"ring") - 3.0).abs() < 1e-9);
     }
 }

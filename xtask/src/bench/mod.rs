@@ -5,27 +5,30 @@
 //! same round: a machine's pace wanders more from minute to minute than tcpmon costs. Speed is
 //! told here and asserted nowhere.
 //!
-//! Load A, in the lab's namespace: connections opened and closed as fast as it goes. A second
-//! load will look at many time-wait sockets ([`Part`] and [`load`] are where it goes).
+//! Load A, in the lab's namespace: connections opened and closed as fast as it goes. Load B: a
+//! look at many time-wait sockets ([`look`]).
 
 pub mod churn;
 pub mod detail;
+pub mod diag;
 pub mod goals;
 pub mod idle;
 mod load;
+pub mod look;
 mod machine;
-mod metrics;
+pub(crate) mod metrics;
 pub mod proc;
 pub mod report;
 pub mod session;
 pub mod stats;
 pub mod subject;
 mod table;
-mod tool;
-mod wait;
+pub mod timers;
+pub(crate) mod tool;
+pub(crate) mod wait;
 
 use std::{
-    env, fs,
+    env,
     io::{self, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -53,6 +56,9 @@ pub struct Args {
     /// Connections of a load, ten events each [default: 150000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     connections: Option<u64>,
+    /// Time-wait sockets that the part `look` looks at [default: 200000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=5_000_000))]
+    sockets: Option<u64>,
     /// See whether all works: one round of 5000 connections, and a short look at the rest
     #[arg(long)]
     quick: bool,
@@ -87,10 +93,14 @@ pub enum Part {
     Probes,
     /// Whether everything that happened is told
     Told,
+    /// What the probes on timers cost others' timers
+    Timers,
     /// CPU while nothing happens
     Idle,
     /// From the first event after silence to its line
     Latency,
+    /// Load B, one look at many time-wait sockets
+    Look,
 }
 
 /// How much is done.
@@ -98,6 +108,7 @@ pub enum Part {
 struct Extent {
     rounds: usize,
     connections: u64,
+    sockets: u64,
     idle: Duration,
     latencies: usize,
 }
@@ -105,13 +116,26 @@ struct Extent {
 impl Extent {
     fn of(args: &Args) -> Self {
         let usual = if args.quick {
-            Self { rounds: 1, connections: 5_000, idle: Duration::from_secs(3), latencies: 5 }
+            Self {
+                rounds: 1,
+                connections: 5_000,
+                sockets: 5_000,
+                idle: Duration::from_secs(3),
+                latencies: 5,
+            }
         } else {
-            Self { rounds: 5, connections: 150_000, idle: Duration::from_secs(20), latencies: 20 }
+            Self {
+                rounds: 5,
+                connections: 150_000,
+                sockets: 200_000,
+                idle: Duration::from_secs(20),
+                latencies: 20,
+            }
         };
         Self {
             rounds: args.rounds.map_or(usual.rounds, usize::from),
             connections: args.connections.unwrap_or(usual.connections),
+            sockets: args.sockets.unwrap_or(usual.sockets),
             ..usual
         }
     }
@@ -119,11 +143,7 @@ impl Extent {
 
 /// Builds the program, measures, and writes the tables.
 pub fn main(args: &Args) -> Result<()> {
-    let binary = match &args.binary {
-        Some(path) => fs::canonicalize(path)
-            .with_context(|| format!("cannot find the program {}", path.display()))?,
-        None => build::build(&build::Args::default())?,
-    };
+    let binary = build::given_or_built(args.binary.as_deref())?;
     if !is_root() {
         return become_root(&binary);
     }
@@ -138,9 +158,9 @@ pub fn main(args: &Args) -> Result<()> {
 }
 
 /// Runs this again as root, with the program that has just been built as its user.
-fn become_root(binary: &Path) -> Result<()> {
+pub(crate) fn become_root(binary: &Path) -> Result<()> {
     if find_program("sudo").is_none() {
-        bail!("the bench loads probes and makes namespaces: run it as root");
+        bail!("this loads probes and makes namespaces: run it as root");
     }
     let own = env::current_exe().context("own path")?;
     let mut command = Command::new("sudo");
@@ -189,6 +209,13 @@ fn measure(args: &Args, binary: PathBuf) -> Result<Report> {
     subjects.retain(|subject| !unfit.has(*subject));
     // Their namespaces' last time-wait sockets go now, not while nothing is to happen.
     drop(loads);
+    if wants(Part::Look) {
+        report.look = Some(look::measure(&kit, extent.sockets, extent.rounds)?);
+    }
+    if wants(Part::Timers) {
+        eprintln!("xtask: others' timers, for {} s at each rate", extent.idle.as_secs() / 2);
+        report.timers = timers::measure(&kit, extent.idle / 2)?;
+    }
     if wants(Part::Idle) {
         eprintln!("xtask: nothing happens for {} s", extent.idle.as_secs());
         let mut tell = |subject, error: &anyhow::Error| unfit.tell(subject, error);

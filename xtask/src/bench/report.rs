@@ -7,10 +7,12 @@ use super::{
     detail::{ProbeTime, Seen},
     goals::{self, Goal},
     idle::Idle,
+    look::Look,
     proc::Memory,
     stats::{Spread, to_f64},
     subject::Subject,
     table::{Form, Table, thousands},
+    timers::{self, TimerCost},
 };
 
 /// Where and how it was measured.
@@ -45,6 +47,10 @@ pub struct Report {
     pub idle: Vec<Idle>,
     /// From an event after silence to its line, in milliseconds.
     pub latency: Option<Spread>,
+    /// Load B.
+    pub look: Option<Look>,
+    /// The filter on timers.
+    pub timers: Vec<TimerCost>,
     /// What a reader must know to judge the figures.
     pub notes: Vec<String>,
 }
@@ -55,6 +61,8 @@ impl Report {
         let mut parts = vec![self.heading(form)];
         parts.extend(self.churn.iter().map(|churn| churn_table(churn).render(form)));
         parts.push(self.detail_table().render(form));
+        parts.extend(self.look.iter().map(|look| look.render(form)));
+        parts.push(timers::table(&self.timers).render(form));
         parts.push(self.idle_table().render(form));
         parts.push(goals::render(&goals::goals(self), form));
         parts.push(self.closing());

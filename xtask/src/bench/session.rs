@@ -108,7 +108,7 @@ impl Session {
     ) -> Result<Self> {
         let mut session = Self { reader: None, daemon: None, socket: kit.socket() };
         if subject.has_daemon() {
-            session.start_daemon(kit, stats)?;
+            session.start_daemon(kit, stats, &[])?;
         }
         if let Some(filter) = subject.tail() {
             session.start_tail(kit, filter, output)?;
@@ -121,14 +121,30 @@ impl Session {
         Ok(session)
     }
 
-    /// Starts the daemon alone and waits until it is ready.
-    fn start_daemon(&mut self, kit: &Kit, stats: ProbeStats) -> Result<()> {
+    /// Starts a daemon with further arguments, and nothing else.
+    pub(super) fn start_daemon_alone(
+        kit: &Kit,
+        stats: ProbeStats,
+        further: &[&str],
+    ) -> Result<Self> {
+        let mut session = Self { reader: None, daemon: None, socket: kit.socket() };
+        session.start_daemon(kit, stats, further)?;
+        Ok(session)
+    }
+
+    /// Where its daemon is asked.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    fn start_daemon(&mut self, kit: &Kit, stats: ProbeStats, further: &[&str]) -> Result<()> {
         let mut command = Command::new(&kit.binary);
         command.arg("daemon").arg("--config").arg(kit.configuration());
         command.arg("--socket").arg(&self.socket);
         command.args(["--web.listen-address", "127.0.0.1:0", "--log-level", "warn"]);
         let measured = if stats == ProbeStats::On { "true" } else { "false" };
-        command.args(["--probe-stats", measured]);
+        command.args(["--probe-stats", measured]).args(further);
         let daemon =
             self.daemon.insert(Tool::start("tcpmon daemon", &mut command, Output::Discard)?);
         let socket = &self.socket;

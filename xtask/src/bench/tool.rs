@@ -36,7 +36,7 @@ const FIRST_LINES: usize = 3;
 const BUFFER: usize = 1 << 20;
 
 /// What becomes of a program's standard output.
-pub(super) enum Output {
+pub(crate) enum Output {
     /// It goes to /dev/null.
     Discard,
     /// Each line is shown to this.
@@ -44,11 +44,11 @@ pub(super) enum Output {
 }
 
 /// Hears lines, one at a time, line ends included.
-pub(super) type Listener = Box<dyn FnMut(&[u8]) + Send>;
+pub(crate) type Listener = Box<dyn FnMut(&[u8]) + Send>;
 
 /// A program that was started here. It is ended when dropped, and by the kernel if this process
 /// dies before it.
-pub(super) struct Tool {
+pub(crate) struct Tool {
     name: String,
     child: Child,
     said: Arc<Said>,
@@ -80,7 +80,7 @@ impl Said {
 impl Tool {
     /// Starts it. Call it on the main thread: the kernel ends the program with the thread that
     /// started it.
-    pub(super) fn start(name: &str, command: &mut Command, output: Output) -> Result<Self> {
+    pub(crate) fn start(name: &str, command: &mut Command, output: Output) -> Result<Self> {
         let stdout = match output {
             Output::Discard => Stdio::null(),
             Output::Lines(_) => Stdio::piped(),
@@ -104,7 +104,7 @@ impl Tool {
     }
 
     /// Fails if it has ended.
-    pub(super) fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
         self.join();
         let lines = self.said.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,12 +113,12 @@ impl Tool {
     }
 
     /// CPU time so far.
-    pub(super) fn cpu_time(&self) -> Result<Duration> {
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
         proc::cpu_time(self.child.id()).with_context(|| format!("no CPU time of {}", self.name))
     }
 
     /// Memory now.
-    pub(super) fn memory(&self) -> Result<Memory> {
+    pub(crate) fn memory(&self) -> Result<Memory> {
         proc::memory(self.child.id()).with_context(|| format!("no memory of {}", self.name))
     }
 
@@ -128,12 +128,12 @@ impl Tool {
     }
 
     /// Events that it said on standard error it lost.
-    pub(super) fn told_lost(&self) -> u64 {
+    pub(crate) fn told_lost(&self) -> u64 {
         self.said.lost.load(Ordering::Relaxed)
     }
 
     /// Waits until it has worked off what the load gave it.
-    pub(super) fn await_rest(&mut self) -> Result<()> {
+    pub(crate) fn await_rest(&mut self) -> Result<()> {
         let begun = Instant::now();
         let mut before = self.cpu_time()?;
         loop {
@@ -148,7 +148,7 @@ impl Tool {
     }
 
     /// Ends it as Ctrl-C would, and waits until all it had to say has been read.
-    pub(super) fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.end();
     }
 
@@ -206,7 +206,7 @@ fn each_line(from: impl Read, mut show: impl FnMut(&[u8])) {
 
 /// The number of events in a line that tells a loss: `lost 12 events on CPU #1` (libbpf-tools),
 /// `Possibly lost 12 samples` (bcc), `Lost 12 events` (bpftrace).
-pub(super) fn told_loss(line: &str) -> Option<u64> {
+pub(crate) fn told_loss(line: &str) -> Option<u64> {
     let words: Vec<&str> = line.split_whitespace().collect();
     words.windows(3).find_map(|words| match words {
         [lost, count, "events" | "samples"] if lost.eq_ignore_ascii_case("lost") => {

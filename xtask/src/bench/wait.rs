@@ -32,7 +32,7 @@ const EXIT_BY_SIGINT: i32 = 130;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Begins to listen for SIGINT and SIGTERM.
-pub(super) fn watch_signals() -> Result<()> {
+pub(crate) fn watch_signals() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot handle SIGINT")?;
     thread::spawn(move || {
         for _ in signals.forever() {
@@ -47,7 +47,7 @@ pub(super) fn watch_signals() -> Result<()> {
 }
 
 /// Fails once a signal has come.
-pub(super) fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     if INTERRUPTED.load(Ordering::SeqCst) {
         bail!("interrupted");
     }
@@ -55,7 +55,7 @@ pub(super) fn check() -> Result<()> {
 }
 
 /// Lets time pass.
-pub(super) fn pause(length: Duration) -> Result<()> {
+pub(crate) fn pause(length: Duration) -> Result<()> {
     let end = Instant::now() + length;
     loop {
         check()?;
@@ -68,7 +68,7 @@ pub(super) fn pause(length: Duration) -> Result<()> {
 }
 
 /// Waits until `met` says yes; `what` names the condition in the error after `limit`.
-pub(super) fn until(
+pub(crate) fn until(
     what: &str,
     limit: Duration,
     mut met: impl FnMut() -> Result<bool>,

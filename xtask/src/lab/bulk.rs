@@ -2,16 +2,20 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::protocol::ChurnSpec;
 use super::recipe::ConnectBy;
 use super::sockets;
 use super::uring::Ring;
+
+/// The first port of clients that choose theirs: above those of the lab's servers.
+const FIRST_SOURCE_PORT: u16 = 2000;
 
 /// One connect that must find no local port.
 pub(super) fn fail_to_connect(
@@ -57,4 +61,51 @@ pub(super) fn churn(spec: &ChurnSpec) -> io::Result<Duration> {
         drop(server);
     }
     Ok(begun.elapsed())
+}
+
+/// Keeps this process on the first CPU that it may use.
+///
+/// Two ends on two CPUs overtake each other: an ACK that comes after the FIN behind it is answered
+/// by the time-wait socket, the closed end resets that answer, and the reset ends `TIME_WAIT`
+/// (RFC 1337). That is one socket in a hundred thousand, and loads are exact.
+fn stay_on_one_cpu() -> io::Result<()> {
+    let usual = sched_getaffinity(None)?;
+    let mut first = CpuSet::new();
+    if let Some(cpu) = (0..CpuSet::MAX_CPU).find(|cpu| usual.is_set(*cpu)) {
+        first.set(cpu);
+        sched_setaffinity(None, &first)?;
+    }
+    Ok(())
+}
+
+/// The server of a load whose server closes first.
+pub(super) fn close_many(listener: BorrowedFd<'_>, connections: u64) -> io::Result<()> {
+    stay_on_one_cpu()?;
+    for _ in 0..connections {
+        drop(rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?);
+    }
+    Ok(())
+}
+
+/// The client of a load whose server closes first: it goes on when the server's FIN is there.
+///
+/// It chooses its ports itself. None is taken on its side, but where the server still waits a
+/// second connection from the same port would take that place.
+pub(super) fn connect_many(spec: &ChurnSpec) -> io::Result<()> {
+    stay_on_one_cpu()?;
+    let times = usize::try_from(spec.connections).map_err(io::Error::other)?;
+    let sources = (FIRST_SOURCE_PORT..=u16::MAX)
+        .flat_map(|port| spec.sources.iter().map(move |ip| (ip, port)));
+    let ways = spec.destinations.iter().cycle().zip(sources).take(times);
+    let mut made = 0;
+    for (to, (from, port)) in ways {
+        let from = SocketAddr::new(*from, port);
+        let socket = sockets::connect_from(from, SocketAddr::new(*to, spec.port))?;
+        sockets::await_end(socket.as_fd())?;
+        made += 1;
+    }
+    if made < times {
+        return Err(io::Error::other(format!("the sources have only {made} ports")));
+    }
+    Ok(())
 }

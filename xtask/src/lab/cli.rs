@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::expectation::{Expectation, Namespace, Socket, Substate};
+use super::expectation::{Expectation, Namespace, Service};
 use super::place::{Lab, Options, remove_orphans};
 use super::recipe::{Addresses, Recipe};
+use super::socket::{Ending, Role, Socket, Substate};
 use super::{verify, worker};
 
 /// Real traffic in network namespaces of its own, to see tcpmon work
@@ -91,7 +92,7 @@ fn carry_out(args: &LabArgs, recipe: Recipe) -> anyhow::Result<()> {
     };
     let narrate = (!args.json).then_some(narrate as fn(&str));
     let mut lab = Lab::open(Options { addresses, narrate, ..Options::default() })?;
-    let namespaces = lab.prepare(recipe)?.to_vec();
+    let namespaces = lab.prepare(recipe)?;
     // A person needs the time to look on; a script does not wait.
     let waits = !args.json && !args.no_wait && io::stdin().is_terminal();
     if !args.json {
@@ -136,8 +137,12 @@ fn narrate(line: &str) {
 fn introduce(recipe: Recipe, namespaces: &[Namespace]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}: {}", recipe.name(), recipe.about())?;
-    for (who, netns) in ["client", "server"].iter().zip(namespaces) {
-        let who = if namespaces.len() == 1 { "client and server" } else { who };
+    let parts: &[&str] = match (namespaces.len(), recipe) {
+        (1, _) => &["client and server"],
+        (_, Recipe::ThreeServices) => &["two services", "the third"],
+        _ => &["client", "server"],
+    };
+    for (who, netns) in parts.iter().zip(namespaces) {
         writeln!(out, "network namespace of {who}: {} (inode {})", netns.name, netns.inode)?;
     }
     writeln!(out, "in another terminal: tcpmon tail --netns {}", namespaces[0].name)
@@ -161,9 +166,12 @@ fn conclude(out: &mut impl Write, expected: &Expectation, verified: bool) -> io:
     if expected.sockets.len() > LISTED {
         writeln!(out, "  ... and {} more sockets", expected.sockets.len() - LISTED)?;
     }
-    writeln!(out, "in all {} transitions:", expected.transitions())?;
-    for (key, count) in &expected.totals {
+    writeln!(out, "in all {} transitions:", expected.shown_transitions())?;
+    for (key, count) in &expected.shown_totals() {
         writeln!(out, "  {count:>9}  {key}")?;
+    }
+    for service in &expected.services {
+        writeln!(out, "  {}", describe_service(service))?;
     }
     if let Some(load) = &expected.load {
         writeln!(
@@ -173,7 +181,10 @@ fn conclude(out: &mut impl Write, expected: &Expectation, verified: bool) -> io:
         )?;
     }
     if verified {
-        writeln!(out, "the kernel's tracepoint shows exactly this")?;
+        writeln!(
+            out,
+            "the kernel's tracepoint agrees (it shows ways into TIME_WAIT as ways to CLOSE)"
+        )?;
     }
     Ok(())
 }
@@ -181,9 +192,10 @@ fn conclude(out: &mut impl Write, expected: &Expectation, verified: bool) -> io:
 /// One line for a socket and its life.
 fn describe(socket: &Socket) -> String {
     let remote = socket.remote.map(|remote| format!(" -> {remote}")).unwrap_or_default();
-    let first = socket.transitions.first().map(|edge| edge.old.name());
+    let shown = socket.shown();
+    let first = shown.first().map(|edge| edge.old.name());
     let states: Vec<&str> =
-        first.into_iter().chain(socket.transitions.iter().map(|edge| edge.new.name())).collect();
+        first.into_iter().chain(shown.iter().map(|edge| edge.new.name())).collect();
     let mut line = format!(
         "{} (pid {}) {}{remote}: {}",
         socket.owner.comm,
@@ -192,15 +204,41 @@ fn describe(socket: &Socket) -> String {
         states.join(" > ")
     );
     match socket.time_wait {
-        Some(Substate::FinWait2) => line.push_str(", the last into TIME_WAIT (as fin_wait2)"),
-        Some(Substate::TimeWait) => line.push_str(", the last into TIME_WAIT"),
+        Some(Substate::FinWait2) => line.push_str(", into the time-wait table as fin_wait2"),
+        Some(Substate::TimeWait) => line.push_str(", into the time-wait table as time_wait"),
+        None if socket.time_wait_overflow => line.push_str(", the time-wait table was full"),
         None => {}
     }
+    line.push_str(match socket.time_wait_end {
+        Some(Ending::Expired) => ", expired there",
+        Some(Ending::Reused) => ", its port taken over by a connect()",
+        Some(Ending::Killed) => ", ended there before its time",
+        None => "",
+    });
     if let Some(worker) = &socket.accepted_by {
         let _infallible = write!(line, ", accepted by {} (pid {})", worker.comm, worker.pid);
     }
     if socket.port_exhausted {
         line.push_str(", no local port was free");
+    }
+    line
+}
+
+/// One line for what a service leaves.
+fn describe_service(service: &Service) -> String {
+    let Service { process, netns, port, time_wait, .. } = service;
+    let total: u64 = time_wait.values().sum();
+    let side = match service.role {
+        Role::Active => format!("towards port {port}"),
+        Role::Passive | Role::Listener => format!("of its port {port}"),
+    };
+    let gone = if service.exited { ", gone" } else { "" };
+    let mut line = format!(
+        "{} (pid {}{gone}) in {}: {total} in TIME_WAIT {side}",
+        process.comm, process.pid, netns.name
+    );
+    for (at, (ip, count)) in time_wait.iter().enumerate() {
+        let _infallible = write!(line, "{} {ip}: {count}", if at == 0 { ":" } else { "," });
     }
     line
 }

@@ -49,6 +49,9 @@ pub enum LabError {
     /// The kernel's tracepoint shows something else than the recipe foretold.
     #[error("the kernel's tracepoint disagrees with the recipe: {0}")]
     Disagrees(String),
+    /// This kernel, or its configuration, cannot do what the recipe is about.
+    #[error("{0}")]
+    Unsupported(String),
     /// A recipe and an option that do not go together.
     #[error("{0}")]
     Unsuitable(String),

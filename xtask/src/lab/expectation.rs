@@ -1,116 +1,15 @@
 //! What must be seen when a recipe has been carried out: plain data, for tests and for `--json`.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use tcpmon_common::TcpState;
-use tcpmon_common::TcpState::{
-    Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent,
-};
+use tcpmon_common::TcpState::{Close, FinWait2, TimeWait};
 
+use super::edge::Edge;
 use super::recipe::{Addresses, Recipe};
-
-/// Active open (RFC 9293, 3.5): the side that calls `connect()`.
-pub(super) const ACTIVE_OPEN: &[TcpState] = &[Close, SynSent, Established];
-/// Passive open. The child socket is born in the listener's state
-/// (`inet_csk_clone_lock()`, `net/ipv4/inet_connection_sock.c`) and goes from there.
-pub(super) const PASSIVE_OPEN: &[TcpState] = &[Listen, SynRecv, Established];
-/// Simultaneous open (RFC 9293, figure 7): both sides call `connect()`, the SYNs cross.
-pub(super) const CROSSED_OPEN: &[TcpState] = &[Close, SynSent, SynRecv, Established];
-/// The side that closes first. The kernel closes the full socket when it puts a time-wait socket
-/// in its place (`tcp_time_wait()`, `net/ipv4/tcp_minisocks.c`), hence no `TIME_WAIT` here.
-pub(super) const CLOSE_FIRST: &[TcpState] = &[FinWait1, FinWait2, Close];
-/// The side whose peer closes first.
-pub(super) const CLOSE_SECOND: &[TcpState] = &[CloseWait, LastAck, Close];
-/// Both sides close, the FINs cross (RFC 9293, figure 13).
-pub(super) const CROSSED_CLOSE: &[TcpState] = &[FinWait1, Closing, Close];
-/// A reset, sent or received, in ESTABLISHED.
-pub(super) const RESET: &[TcpState] = &[Close];
-/// A `connect()` that fails, for want of a listener or of a local port.
-pub(super) const FAILED_OPEN: &[TcpState] = &[Close, SynSent, Close];
-/// A listening socket.
-pub(super) const LISTENER: &[TcpState] = &[Close, Listen, Close];
-
-/// One change of state, as the tracepoint `sock:inet_sock_set_state` reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Edge {
-    /// The state that was left.
-    #[serde(with = "state_name")]
-    pub old: TcpState,
-    /// The state that was entered.
-    #[serde(with = "state_name")]
-    pub new: TcpState,
-}
-
-impl fmt::Display for Edge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}>{}", self.old.name(), self.new.name())
-    }
-}
-
-/// The edges of a way through states.
-pub fn edges(states: &[TcpState]) -> Vec<Edge> {
-    states.windows(2).map(|pair| Edge { old: pair[0], new: pair[1] }).collect()
-}
-
-/// What a socket was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// It called `connect()`.
-    Active,
-    /// A listener accepted it.
-    Passive,
-    /// It listened.
-    Listener,
-}
-
-/// How a socket went into the time-wait table: the substate it had there at first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Substate {
-    /// Before the peer's FIN (what a `close()` that goes first nearly always does); promoted to `TIME_WAIT` when it came.
-    FinWait2,
-    /// After the peer's FIN.
-    TimeWait,
-}
-
-/// A process of the lab.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Process {
-    /// As in the pid namespace of whoever runs the lab.
-    pub pid: u32,
-    /// Its name (`/proc/PID/comm`), at most 15 bytes.
-    pub comm: String,
-}
-
-/// One socket and its whole life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Socket {
-    /// What it was for.
-    pub role: Role,
-    /// `ipv4` or `ipv6`: the socket's own family, whatever its addresses are mapped from.
-    pub family: String,
-    /// Inode of its network namespace.
-    pub netns: u64,
-    /// Its own end. Port 0: it never had one (a `connect()` that found no free port).
-    pub local: SocketAddr,
-    /// The other end; `None` for a listener.
-    pub remote: Option<SocketAddr>,
-    /// The process that made it, or that made the listener it came from.
-    pub owner: Process,
-    /// Where another process than the owner accepted it: that one.
-    pub accepted_by: Option<Process>,
-    /// Its changes of state, in order, as the tracepoint shows them.
-    pub transitions: Vec<Edge>,
-    /// How it went into the time-wait table; `None`: it did not. When it did, it was the last
-    /// transition that brought it there, and it is in substate `TIME_WAIT` when the recipe ends.
-    pub time_wait: Option<Substate>,
-    /// Its `connect()` failed with `EADDRNOTAVAIL`.
-    pub port_exhausted: bool,
-}
+use super::socket::{Ending, Process, Role, Socket};
 
 /// A network namespace of the lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +39,23 @@ pub struct Load {
     pub time_wait: u64,
 }
 
+/// What one process of a load has left in the time-wait table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Whose the sockets are.
+    pub process: Process,
+    /// It had exited when the recipe ended.
+    pub exited: bool,
+    /// Where.
+    pub netns: Namespace,
+    /// Which side it was of the connections, and closed first.
+    pub role: Role,
+    /// The server's port: the remote port of an active side, the local one of a passive side.
+    pub port: u16,
+    /// Sockets in the time-wait table by the other end's address.
+    pub time_wait: BTreeMap<IpAddr, u64>,
+}
+
 /// Everything that must have been seen of one recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Expectation {
@@ -151,13 +67,19 @@ pub struct Expectation {
     pub netns: Vec<Namespace>,
     /// Every socket, listeners last; none for a load.
     pub sockets: Vec<Socket>,
-    /// How often each `family,old,new` happened, all sockets together.
+    /// How often each `family,old,new` happened, all sockets together, as the tracepoint shows it.
     pub totals: BTreeMap<String, u64>,
-    /// Sockets that went into the time-wait table. A load that overflows `tcp_max_tw_buckets`
-    /// cannot tell: `None`.
-    pub time_wait_entered: Option<u64>,
-    /// For a load: how fast.
+    /// Sockets that went into the time-wait table.
+    pub time_wait_entered: u64,
+    /// Sockets that left it before the recipe ended. A load knows no socket, and tells how many
+    /// left the table of its namespace, earlier recipes' included: they have expired, all of them.
+    pub time_wait_exited: BTreeMap<Ending, u64>,
+    /// Sockets that found it full.
+    pub time_wait_overflowed: u64,
+    /// For a load by one process: how fast.
     pub load: Option<Load>,
+    /// For a load by several: what each left.
+    pub services: Vec<Service>,
 }
 
 impl Expectation {
@@ -172,14 +94,64 @@ impl Expectation {
         for socket in &sockets {
             count(&mut totals, &socket.family, &socket.transitions, 1);
         }
-        let entered = sockets.iter().filter(|socket| socket.time_wait.is_some()).count();
-        let time_wait_entered = u64::try_from(entered).ok();
-        Self { recipe, addresses, netns, sockets, totals, time_wait_entered, load: None }
+        let count_of = |wanted: &dyn Fn(&Socket) -> bool| {
+            let wanted = sockets.iter().filter(|socket| wanted(socket));
+            u64::try_from(wanted.count()).unwrap_or(u64::MAX)
+        };
+        let mut time_wait_exited = BTreeMap::new();
+        for ending in sockets.iter().filter_map(|socket| socket.time_wait_end) {
+            *time_wait_exited.entry(ending).or_default() += 1;
+        }
+        Self {
+            recipe,
+            addresses,
+            netns,
+            time_wait_entered: count_of(&|socket| socket.time_wait.is_some()),
+            time_wait_exited,
+            time_wait_overflowed: count_of(&|socket| socket.time_wait_overflow),
+            sockets,
+            totals,
+            load: None,
+            services: Vec::new(),
+        }
     }
 
-    /// How many transitions there must have been in all.
+    /// How many transitions the tracepoint must have shown in all.
     pub fn transitions(&self) -> u64 {
         self.totals.values().sum()
+    }
+
+    /// How often each `family,old,new` happened, the time-wait table's part of the lives included
+    /// ([`Socket::shown`]): what tcpmon shows.
+    pub fn shown_totals(&self) -> BTreeMap<String, u64> {
+        let mut shown = BTreeMap::new();
+        if self.sockets.is_empty() {
+            shown.clone_from(&self.totals);
+            self.show_load(&mut shown);
+        }
+        for socket in &self.sockets {
+            count(&mut shown, &socket.family, &socket.shown(), 1);
+        }
+        shown
+    }
+
+    /// How many transitions tcpmon must show in all.
+    pub fn shown_transitions(&self) -> u64 {
+        self.shown_totals().values().sum()
+    }
+
+    /// A load's sockets go to the time-wait table from `FIN_WAIT2`, all of them.
+    fn show_load(&self, shown: &mut BTreeMap<String, u64>) {
+        let family = self.addresses.family();
+        let key = |old: TcpState, new: TcpState| format!("{family},{},{}", old.name(), new.name());
+        let exited = self.time_wait_exited.values().sum();
+        let closed = shown.remove(&key(FinWait2, Close)).unwrap_or(0);
+        let more = [
+            (key(FinWait2, TimeWait), self.time_wait_entered),
+            (key(FinWait2, Close), closed.saturating_sub(self.time_wait_entered)),
+            (key(TimeWait, Close), exited),
+        ];
+        shown.extend(more.into_iter().filter(|(_, count)| *count > 0));
     }
 
     /// How many `connect()` calls failed for want of a local port.
@@ -196,76 +168,50 @@ pub(super) fn count(totals: &mut BTreeMap<String, u64>, family: &str, edges: &[E
     }
 }
 
-/// States as their lower-case names.
-mod state_name {
-    use super::{Deserialize, Deserializer, Serialize, Serializer, TcpState};
-
-    // serde calls it with a reference.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `with` passes a reference")]
-    pub(super) fn serialize<S: Serializer>(state: &TcpState, to: S) -> Result<S::Ok, S::Error> {
-        state.name().serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TcpState, D::Error> {
-        let name = String::deserialize(from)?;
-        TcpState::from_name(&name)
-            .ok_or_else(|| serde::de::Error::custom(format!("no TCP state is called {name:?}")))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edges_join_the_states() {
-        let told: Vec<String> =
-            edges(&[ACTIVE_OPEN, CLOSE_FIRST].concat()).iter().map(Edge::to_string).collect();
-        assert_eq!(
-            told,
-            [
-                "close>syn_sent",
-                "syn_sent>established",
-                "established>fin_wait1",
-                "fin_wait1>fin_wait2",
-                "fin_wait2>close"
-            ]
-        );
-    }
-
-    #[test]
-    fn an_edge_is_written_and_read_by_the_names_of_its_states() {
-        let edge = Edge { old: Listen, new: SynRecv };
-        let json = serde_json::to_string(&edge).expect("serializable");
-        assert_eq!(json, r#"{"old":"listen","new":"syn_recv"}"#);
-        assert_eq!(serde_json::from_str::<Edge>(&json).expect("readable"), edge);
-        assert!(serde_json::from_str::<Edge>(r#"{"old":"listen","new":"x"}"#).is_err());
-    }
+    use crate::lab::edge::{ACTIVE_OPEN, CLOSE_FIRST, FAILED_OPEN};
+    use crate::lab::socket::Substate;
+    use crate::lab::socket::tests::socket;
 
     #[test]
     fn totals_count_every_edge_of_every_socket() {
-        let socket = |transitions, time_wait| Socket {
-            role: Role::Active,
-            family: "ipv4".into(),
-            netns: 1,
-            local: ([127, 0, 0, 1], 1).into(),
-            remote: None,
-            owner: Process { pid: 1, comm: "a".into() },
-            accepted_by: None,
-            transitions: edges(transitions),
-            time_wait,
-            port_exhausted: false,
-        };
         let first = [ACTIVE_OPEN, CLOSE_FIRST].concat();
         let told = Expectation::of_sockets(
             Recipe::ClientFirst,
             Addresses::Ipv4,
             Vec::new(),
-            vec![socket(&first, Some(Substate::FinWait2)), socket(FAILED_OPEN, None)],
+            vec![
+                socket(&first, Some(Substate::FinWait2), Some(Ending::Reused)),
+                socket(FAILED_OPEN, None, None),
+            ],
         );
         assert_eq!(told.totals["ipv4,close,syn_sent"], 2);
         assert_eq!(told.totals["ipv4,syn_sent,close"], 1);
+        assert_eq!(told.totals["ipv4,fin_wait2,close"], 1);
         assert_eq!(told.transitions(), 7);
-        assert_eq!(told.time_wait_entered, Some(1));
+        assert_eq!(told.time_wait_entered, 1);
+        assert_eq!(told.time_wait_exited, BTreeMap::from([(Ending::Reused, 1)]));
+
+        let shown = told.shown_totals();
+        assert_eq!(shown["ipv4,fin_wait2,time_wait"], 1);
+        assert_eq!(shown["ipv4,time_wait,close"], 1);
+        assert_eq!(shown.get("ipv4,fin_wait2,close"), None);
+        assert_eq!(told.shown_transitions(), 8);
+    }
+
+    #[test]
+    fn a_load_shows_what_entered_what_did_not_and_what_left() {
+        let first = [ACTIVE_OPEN, CLOSE_FIRST].concat();
+        let one = vec![socket(&first, None, None)];
+        let mut told = Expectation::of_sockets(Recipe::Churn, Addresses::Ipv6, Vec::new(), one);
+        told.sockets.clear();
+        told.totals = BTreeMap::from([("ipv6,fin_wait2,close".to_owned(), 10)]);
+        told.time_wait_entered = 7;
+        told.time_wait_exited = BTreeMap::from([(Ending::Expired, 2)]);
+        let expected = [("fin_wait2,close", 3), ("fin_wait2,time_wait", 7), ("time_wait,close", 2)];
+        let expected = expected.map(|(edge, count)| (format!("ipv6,{edge}"), count));
+        assert_eq!(told.shown_totals(), BTreeMap::from(expected));
     }
 }

@@ -19,15 +19,20 @@
 
 mod bulk;
 mod cli;
+mod destroy;
+mod edge;
 mod error;
 mod expectation;
 mod interface;
+mod ledger;
 mod netns;
 mod place;
+mod plan;
 mod play;
 mod protocol;
 mod puppet;
 mod recipe;
+mod socket;
 mod sockets;
 mod table;
 mod tracefs;
@@ -37,7 +42,10 @@ mod wire;
 mod worker;
 
 pub use cli::{LabArgs, run};
+pub use edge::{Edge, edges};
 pub use error::{LabError, Result};
-pub use expectation::{Edge, Expectation, Load, Namespace, Process, Role, Socket, Substate, edges};
+pub use expectation::{Expectation, Load, Namespace, Service};
+pub use ledger::{Checkpoint, Ledger, Listing};
 pub use place::{Lab, Options, remove_orphans};
 pub use recipe::{Addresses, ConnectBy, Recipe};
+pub use socket::{Ending, Process, Role, Socket, Substate};

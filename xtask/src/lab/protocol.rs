@@ -21,16 +21,22 @@ pub(super) type SocketId = usize;
 pub(super) enum Command {
     /// Make a network namespace, to be removed when the control connection ends.
     MakeNetns { name: String },
+    /// Remove a network namespace now.
+    RemoveNetns { name: String },
     /// Remove no namespace at the end.
     KeepNetns,
     /// Listen.
     Listen { address: SocketAddr, reuse_port: bool },
     /// Connect, and wait for the outcome.
     Connect { to: SocketAddr, by: ConnectBy },
+    /// Connect from a given address, and wait for the outcome.
+    ConnectFrom { from: SocketAddr, to: SocketAddr },
     /// Begin to connect from a given address: the SYN is sent when this is answered.
     BeginConnect { from: SocketAddr, to: SocketAddr },
     /// Wait for the outcome of `BeginConnect`.
     FinishConnect { socket: SocketId },
+    /// Wait until what `BeginConnect` began is refused.
+    AwaitRefusal { socket: SocketId },
     /// Accept a connection; wait for one if `wait`.
     Accept { listener: SocketId, wait: bool },
     /// Send some bytes.
@@ -55,14 +61,21 @@ pub(super) enum Command {
     FailToConnect { to: SocketAddr, by: ConnectBy, times: u64 },
     /// Connect, accept, close, close, so often.
     Churn(ChurnSpec),
+    /// Accept so many connections, one after the other, and close each at once.
+    CloseMany { listener: SocketId, connections: u64 },
+    /// Connect so often, from the sources, wait each time for the peer's FIN, and close.
+    ConnectMany(ChurnSpec),
 }
 
-/// A load of connections on loopback.
+/// A load of connections to the same port of several addresses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ChurnSpec {
     pub(super) connections: u64,
     /// Taken in turn.
     pub(super) destinations: Vec<IpAddr>,
+    /// Where clients come from, taken in turn, each port of each once; empty: as the kernel
+    /// chooses, which may come back to a port.
+    pub(super) sources: Vec<IpAddr>,
     pub(super) port: u16,
 }
 

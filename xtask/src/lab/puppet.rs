@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::{LabError, Result};
-use super::expectation::Process;
 use super::protocol::{Command, Line, Reply, SocketId};
+use super::socket::Process;
 use super::worker;
 
 /// How long a single step may take: longer than any system call of a worker may.
@@ -78,15 +78,26 @@ impl Puppet {
 
     /// Tells it to do something, and awaits that it is done.
     pub(super) fn tell(&mut self, command: &Command) -> Result<Reply> {
+        self.begin(command)?;
+        self.finish(command)
+    }
+
+    /// Tells it to do something, and does not wait.
+    pub(super) fn begin(&mut self, command: &Command) -> Result<()> {
         let sent = match self.control.as_mut() {
             Some(control) => control.send(command).map_err(|error| error.to_string()),
             None => Err("it has ended".to_owned()),
         };
-        sent.and_then(|()| self.reply()).map_err(|why| LabError::Step {
-            who: self.name(),
-            what: format!("{command:?}"),
-            why,
-        })
+        sent.map_err(|why| self.failed(command, why))
+    }
+
+    /// Awaits that what it was told to do is done.
+    pub(super) fn finish(&mut self, command: &Command) -> Result<Reply> {
+        self.reply().map_err(|why| self.failed(command, why))
+    }
+
+    fn failed(&self, command: &Command, why: String) -> LabError {
+        LabError::Step { who: self.name(), what: format!("{command:?}"), why }
     }
 
     /// Its next answer; the error says in words why there is none, or what it could not do.
@@ -152,7 +163,7 @@ impl Puppet {
         }
     }
 
-    /// For `Connect` and `BeginConnect`.
+    /// For `Connect`, `ConnectFrom` and `BeginConnect`.
     pub(super) fn connect(&mut self, command: &Command) -> Result<Outcome> {
         match self.tell(command)? {
             Reply::Connection { socket, local, remote } => {

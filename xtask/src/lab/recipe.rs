@@ -1,7 +1,5 @@
 //! The recipes: what can be made to happen, under names for the command line and for tests.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -37,10 +35,45 @@ pub enum Recipe {
     Prefork,
     /// Three processes share one port, each with a listener of its own (`SO_REUSEPORT`).
     Reuseport,
+    /// `tcp_tw_reuse` 0: `connect()` takes over no time-wait port, however old, and finds none.
+    ReuseOff,
+    /// `tcp_tw_reuse` 1: `connect()` takes over time-wait ports older than a second.
+    ReuseOn,
+    /// The same between two namespaces.
+    ReuseOnWire,
+    /// `tcp_tw_reuse` 2, the default: `connect()` takes over the time-wait ports of loopback.
+    ReuseLoopback,
+    /// The same between two namespaces: it takes over none, and finds none.
+    ReuseLoopbackOnWire,
+    /// The server closes first, and the same client port connects again: its SYN ends the server's
+    /// `TIME_WAIT`.
+    NewIncarnation,
+    /// `tcp_fin_timeout` 1: the peer's FIN does not come, and the socket is gone after a second.
+    FinTimeoutShort,
+    /// `tcp_fin_timeout` 60, the default: the peer's FIN comes late, but in time.
+    FinTimeoutLong,
+    /// `tcp_max_tw_buckets` 100: who finds the time-wait table full is closed at once.
+    TableFull,
+    /// A duplicate reaches a socket in `TIME_WAIT`, whose answer is met with a reset: it is ended
+    /// (TIME-WAIT assassination, RFC 1337).
+    ResetInTimeWait,
+    /// The client has closed, and the server still sends: the client resets, and has no
+    /// `TIME_WAIT` any more.
+    DataAfterClose,
+    /// The client has closed, the server's host forgets the connection and connects back: the
+    /// client's side is reset.
+    SynAfterClose,
+    /// Sockets in the time-wait table are destroyed from outside, as `ss -K` does.
+    Destroyed,
+    /// A namespace that holds time-wait sockets is removed.
+    NamespaceRemoved,
     /// Load: connect, accept, close, close, as fast as one thread can.
     Churn,
     /// Load: many `TIME_WAIT` sockets of one process, which remain until they expire.
     TimeWait,
+    /// Load: three services leave N, 2 N and 3 N `TIME_WAIT` sockets: one that exits, one in
+    /// another namespace, one a server that closes first.
+    ThreeServices,
 }
 
 impl Recipe {
@@ -68,20 +101,43 @@ impl Recipe {
             Self::Exhausted | Self::ExhaustedNonblocking | Self::ExhaustedIoUring => 10,
             Self::Prefork | Self::Reuseport => 6,
             Self::Churn => 150_000,
-            Self::TimeWait => 10_000,
+            Self::TimeWait | Self::ThreeServices => 10_000,
+            Self::TableFull => 120,
+            Self::ReuseOff
+            | Self::ReuseOn
+            | Self::ReuseOnWire
+            | Self::ReuseLoopback
+            | Self::ReuseLoopbackOnWire
+            | Self::FinTimeoutShort
+            | Self::FinTimeoutLong
+            | Self::Destroyed
+            | Self::NamespaceRemoved => 4,
             _ => 1,
         }
     }
 
     /// A load, told by totals alone; the other recipes tell every socket.
     pub fn is_load(self) -> bool {
-        matches!(self, Self::Churn | Self::TimeWait)
+        matches!(self, Self::Churn | Self::TimeWait | Self::ThreeServices)
     }
 
     /// Client and server sit in namespaces of their own, with a wire between them that can hold
     /// packets back.
     pub fn needs_wire(self) -> bool {
-        matches!(self, Self::SimultaneousClose | Self::SimultaneousOpen)
+        matches!(
+            self,
+            Self::SimultaneousClose
+                | Self::SimultaneousOpen
+                | Self::ReuseOnWire
+                | Self::ReuseLoopbackOnWire
+                | Self::ResetInTimeWait
+                | Self::SynAfterClose
+        )
+    }
+
+    /// It uses fixed ports, which wait a minute afterwards: once in a lab is all.
+    pub fn is_once_only(self) -> bool {
+        matches!(self, Self::SimultaneousOpen)
     }
 }
 
@@ -98,6 +154,16 @@ pub enum Addresses {
     Ipv4Mapped,
 }
 
+impl Addresses {
+    /// The family of the sockets: `AF_INET6` ones with IPv4-mapped addresses are IPv6 sockets.
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 | Self::Ipv4Mapped => "ipv6",
+        }
+    }
+}
+
 /// How a connect is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,79 +177,6 @@ pub enum ConnectBy {
     IoUring,
 }
 
-/// The addresses of one lab, unlike those of any other that runs at the same time: the kernel's
-/// tracepoint does not tell the namespace, so only the address tells two labs apart there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AddressPlan {
-    /// 16 bits of the process, 6 of the lab's number in it.
-    tag: u32,
-}
-
-impl AddressPlan {
-    pub(super) fn new(pid: u32, lab: u32) -> Self {
-        Self { tag: ((pid & 0xffff) << 6) | (lab & 0x3f) }
-    }
-
-    /// The server's address on the loopback interface of a single namespace.
-    pub(super) fn server(self, addresses: Addresses) -> IpAddr {
-        let [_, high, middle, low] = self.tag.to_be_bytes();
-        let ipv4 = Ipv4Addr::new(127, 64 | high, middle, low);
-        match addresses {
-            Addresses::Ipv4 => ipv4.into(),
-            Addresses::Ipv4Mapped => ipv4.to_ipv6_mapped().into(),
-            Addresses::Ipv6 => self.ipv6(0, 1).into(),
-        }
-    }
-
-    /// The source address that the kernel chooses for a `connect()` to [`Self::server`]: the
-    /// preferred source of the local route 127.0.0.0/8, or with IPv6 (RFC 6724, rule 1) the
-    /// destination itself.
-    pub(super) fn client(self, addresses: Addresses) -> IpAddr {
-        match addresses {
-            Addresses::Ipv4 => Ipv4Addr::LOCALHOST.into(),
-            Addresses::Ipv4Mapped => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
-            Addresses::Ipv6 => self.server(addresses),
-        }
-    }
-
-    /// The address on the wire at one end (0 or 1), as an interface gets it: not IPv4-mapped.
-    /// The IPv4 ones come from 198.18.0.0/15, set aside for tests (RFC 2544).
-    pub(super) fn wire(self, end: u16, addresses: Addresses) -> IpAddr {
-        match addresses {
-            Addresses::Ipv6 => self.ipv6(1, end + 1).into(),
-            Addresses::Ipv4 | Addresses::Ipv4Mapped => {
-                let base = u32::from(Ipv4Addr::new(198, 18, 0, 0));
-                Ipv4Addr::from(base + ((self.tag & 0xffff) << 1) + u32::from(end & 1)).into()
-            }
-        }
-    }
-
-    /// The first port for servers: below any `ip_local_port_range` that the lab sets, so that no
-    /// client holds it, and seldom the same in two labs, so that each can filter the tracepoint
-    /// by it.
-    pub(super) fn first_port(self) -> u16 {
-        // Each recipe takes the next pair, so labs that follow each other begin far apart.
-        let pair = self.tag.wrapping_mul(Self::STRIDE) % u32::from(Self::PORTS / 2);
-        Self::FIRST_PORT + u16::try_from(pair).unwrap_or_default() * 2
-    }
-
-    /// The port after `port`, around the range that servers use.
-    pub(super) fn port_after(port: u16) -> u16 {
-        if port + 2 < Self::FIRST_PORT + Self::PORTS { port + 1 } else { Self::FIRST_PORT }
-    }
-
-    const FIRST_PORT: u16 = 200;
-    const PORTS: u16 = 820;
-    const STRIDE: u32 = 47;
-
-    /// A unique local address (RFC 4193).
-    fn ipv6(self, net: u16, host: u16) -> Ipv6Addr {
-        let [high, low] =
-            [self.tag >> 16, self.tag & 0xffff].map(|half| u16::try_from(half).unwrap_or_default());
-        Ipv6Addr::new(0xfd74, 0x6370, high, low, net, 0, 0, host)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,46 +188,5 @@ mod tests {
             assert!(!recipe.about().is_empty(), "{recipe:?}");
             assert_eq!(Recipe::from_str(&recipe.name(), false), Ok(*recipe));
         }
-    }
-
-    #[test]
-    fn no_two_labs_share_addresses() {
-        let mut seen = std::collections::HashSet::new();
-        for pid in [1, 2, 63, 64, 4242, 32768, 65535] {
-            for lab in 0..64 {
-                let plan = AddressPlan::new(pid, lab);
-                for addresses in [Addresses::Ipv4, Addresses::Ipv6] {
-                    assert!(plan.server(addresses).is_loopback() || addresses == Addresses::Ipv6);
-                    assert!(seen.insert(plan.server(addresses)), "{pid} {lab}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn ports_for_servers_come_in_pairs_and_stay_below_the_ranges_for_clients() {
-        for lab in 0..5000 {
-            let first = AddressPlan::new(4242, lab).first_port();
-            let mut port = first;
-            for _ in 0..AddressPlan::PORTS / 2 {
-                assert!(
-                    (AddressPlan::FIRST_PORT..1023).contains(&port) && port.is_multiple_of(2),
-                    "{port}"
-                );
-                port = AddressPlan::port_after(port + 1);
-            }
-            assert_eq!(port, first);
-        }
-    }
-
-    #[test]
-    fn the_two_ends_of_a_wire_differ_in_the_last_bit_only() {
-        let plan = AddressPlan::new(4242, 3);
-        let ends = [0, 1].map(|end| match plan.wire(end, Addresses::Ipv4) {
-            IpAddr::V4(ip) => u32::from(ip),
-            IpAddr::V6(ip) => panic!("{ip}"),
-        });
-        assert_eq!(ends[0] ^ ends[1], 1);
-        assert_eq!(ends[0] & 1, 0);
     }
 }

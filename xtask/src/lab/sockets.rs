@@ -110,6 +110,14 @@ pub(super) fn connect(
     }
 }
 
+/// Connects from `from`.
+pub(super) fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = tcp_socket(to)?;
+    rustix::net::bind(&socket, &from)?;
+    rustix::net::connect(&socket, &to)?;
+    Ok(socket)
+}
+
 /// Sends a SYN from `from` and does not wait for the answer.
 pub(super) fn begin_connect(from: SocketAddr, to: SocketAddr) -> io::Result<OwnedFd> {
     let socket = tcp_socket(to)?;
@@ -127,6 +135,16 @@ pub(super) fn finish_connect(socket: BorrowedFd<'_>) -> io::Result<()> {
     wait_for(socket, PollFlags::OUT)?;
     sockopt::socket_error(socket)??;
     set_nonblocking(socket, false)
+}
+
+/// Waits until a `connect()` that is under way is refused.
+pub(super) fn await_refusal(socket: BorrowedFd<'_>) -> io::Result<()> {
+    wait_for(socket, PollFlags::OUT)?;
+    match sockopt::socket_error(socket)? {
+        Err(Errno::CONNREFUSED) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(io::Error::other("connected, where nobody was to listen")),
+    }
 }
 
 /// The next connection of a listener; `None` if none is there and `wait` is false.

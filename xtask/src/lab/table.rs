@@ -12,12 +12,20 @@ use std::time::{Duration, Instant};
 use tcpmon_common::TcpState;
 
 use super::error::{LabError, Result};
-use super::expectation::Substate;
 use super::puppet::STEP;
+use super::socket::Substate;
 
 /// Between two looks: far shorter than any timer of TCP.
 const PAUSE: Duration = Duration::from_micros(200);
 
+/// The unit of the column `tm->when`: `USER_HZ` is 100 on every architecture but Alpha and Itanium
+/// (`include/asm-generic/param.h`).
+const TICK: Duration = Duration::from_millis(10);
+/// How long a time-wait socket stays (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`).
+const TIME_WAIT_LENGTH: Duration = Duration::from_mins(1);
+/// How long until `connect()` may take its port over: a second (`tcp_tw_reuse_delay`; before it
+/// came in Linux 6.14, the next second of the clock). With a margin for the ticks of the timer.
+const REUSABLE_AFTER: Duration = Duration::from_millis(1100);
 /// The column `tr` of a time-wait socket (`get_timewait4_sock()`, `net/ipv4/tcp_ipv4.c`).
 const TIME_WAIT_TIMER: u8 = 3;
 /// The column `tr` of a full socket whose keepalive timer runs (`get_tcp4_sock()`).
@@ -32,10 +40,12 @@ pub(super) struct Entry {
     pub(super) state: TcpState,
     /// Which timer runs: the column `tr`.
     pub(super) timer: u8,
+    /// When it fires: the column `tm->when`.
+    pub(super) remaining: Duration,
 }
 
 impl Entry {
-    fn is_time_wait(&self) -> bool {
+    pub(super) fn is_time_wait(&self) -> bool {
         self.timer == TIME_WAIT_TIMER
     }
 }
@@ -75,12 +85,20 @@ impl Table {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> Result<Substate> {
-        let how = |entry: &Entry| match (entry.state, entry.timer) {
-            (TcpState::FinWait2, TIME_WAIT_TIMER) => Some(Substate::FinWait2),
-            (TcpState::FinWait2, KEEPALIVE_TIMER) => Some(Substate::TimeWait),
-            _ => None,
-        };
-        self.wait(local, remote, "in FIN_WAIT2, closed", |entry| entry.and_then(how))
+        self.wait(local, remote, "in FIN_WAIT2, closed", |entry| entry.and_then(closed_first))
+    }
+
+    /// As [`Self::await_closed_first`]; `None` if nothing is left of it, because the time-wait
+    /// table was full.
+    pub(super) fn await_closed_first_or_gone(
+        self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<Option<Substate>> {
+        self.wait(local, remote, "in FIN_WAIT2, closed, or gone", |entry| match entry {
+            None => Some(None),
+            Some(entry) => closed_first(entry).map(Some),
+        })
     }
 
     /// Waits until there is a time-wait socket in its place, promoted to `TIME_WAIT`.
@@ -89,6 +107,34 @@ impl Table {
             let waits = |entry: &&Entry| entry.is_time_wait() && entry.state == TcpState::TimeWait;
             entry.filter(waits).map(|_| ())
         })
+    }
+
+    /// Waits until the socket is in `TIME_WAIT`, or gone; tells whether it is in `TIME_WAIT`.
+    pub(super) fn await_time_wait_or_gone(
+        self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<bool> {
+        self.wait(local, remote, "in TIME_WAIT or gone", |entry| match entry {
+            None => Some(false),
+            Some(entry) if entry.is_time_wait() && entry.state == TcpState::TimeWait => Some(true),
+            Some(_) => None,
+        })
+    }
+
+    /// Waits until the socket, which is in `TIME_WAIT`, is so old that `connect()` may take its
+    /// port over. The kernel tells how long it has still to live.
+    pub(super) fn await_reusable(self, local: SocketAddr, remote: SocketAddr) -> Result<()> {
+        loop {
+            let remaining = self.wait(local, remote, "in TIME_WAIT", |entry| {
+                entry.filter(|entry| entry.is_time_wait()).map(|entry| entry.remaining)
+            })?;
+            let young = (remaining + REUSABLE_AFTER).saturating_sub(TIME_WAIT_LENGTH);
+            if young.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(young);
+        }
     }
 
     /// Waits until nothing is left of the socket.
@@ -126,8 +172,7 @@ impl Table {
     }
 
     fn read(self, ipv6: bool) -> Result<Vec<Entry>> {
-        let text = self.file(if ipv6 { "tcp6" } else { "tcp" })?;
-        Ok(text.lines().filter_map(parse_line).collect())
+        Ok(entries(&self.file(if ipv6 { "tcp6" } else { "tcp" })?))
     }
 
     fn file(self, name: &str) -> Result<String> {
@@ -160,8 +205,23 @@ impl Table {
     }
 }
 
+/// How a socket that was closed first goes into the time-wait table; `None` while its FIN has no
+/// ACK.
+fn closed_first(entry: &Entry) -> Option<Substate> {
+    match (entry.state, entry.timer) {
+        (TcpState::FinWait2, TIME_WAIT_TIMER) => Some(Substate::FinWait2),
+        (TcpState::FinWait2, KEEPALIVE_TIMER) => Some(Substate::TimeWait),
+        _ => None,
+    }
+}
+
+/// The sockets in the text of such a table.
+pub(super) fn entries(text: &str) -> Vec<Entry> {
+    text.lines().filter_map(parse_line).collect()
+}
+
 /// The number after `name` in the line that begins with `line`.
-fn field(text: &str, line: &str, name: &str) -> Option<u64> {
+pub(super) fn field(text: &str, line: &str, name: &str) -> Option<u64> {
     let line = text.lines().find(|candidate| candidate.starts_with(line))?;
     let mut words = line.split_whitespace().skip_while(|word| *word != name);
     words.nth(1)?.parse().ok()
@@ -173,9 +233,12 @@ fn parse_line(line: &str) -> Option<Entry> {
     let local = parse_address(columns.next()?)?;
     let remote = parse_address(columns.next()?)?;
     let state = TcpState::from_number(u8::from_str_radix(columns.next()?, 16).ok()?)?;
-    let (timer, _) = columns.nth(1)?.split_once(':')?;
+    let (timer, when) = columns.nth(1)?.split_once(':')?;
     let timer = u8::from_str_radix(timer, 16).ok()?;
-    Some(Entry { local, remote, state, timer })
+    // A time that has passed may be told as a negative one, of 64 bits.
+    let ticks = u64::from_str_radix(when, 16).ok().and_then(|ticks| u32::try_from(ticks).ok());
+    let remaining = TICK.saturating_mul(ticks.unwrap_or(0));
+    Some(Entry { local, remote, state, timer, remaining })
 }
 
 /// Addresses are 32-bit words in the machine's byte order, in hexadecimal digits.
@@ -212,6 +275,7 @@ mod tests {
         let waiting = "   2: 0100007F:D431 0100007F:4E20 05 00000000:00000000 03:00001766 00000000     0        0 0 3 0000000000000000";
         let entry = parse_line(waiting).expect("a line");
         assert_eq!((entry.state, entry.is_time_wait()), (TcpState::FinWait2, true));
+        assert_eq!(entry.remaining, Duration::from_millis(59_900));
 
         let six = "   0: 0000000000000000FFFF00000100007F:0050 00000000000000000000000001000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0000000000000000 100 0 0 10 0";
         let entry = parse_line(six).expect("a line");

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::mount::{MountFlags, UnmountFlags};
 use tcpmon_common::TcpState;
 
+use super::edge::Edge;
 use super::error::{LabError, Result};
-use super::expectation::Edge;
 
 /// Where systemd, or anybody else, may have mounted it.
 const USUAL: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
 
 use tcpmon_common::TcpState;
 
+use super::edge::Edge;
 use super::error::{LabError, Result};
-use super::expectation::{Edge, Expectation, Load, Role, Socket, count};
+use super::expectation::{Expectation, count};
 use super::place::Lab;
 use super::recipe::Recipe;
+use super::socket::{Role, Socket};
 use super::tracefs::{Event, Instance};
 
 /// Inode of the first pid namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h)`: there the
@@ -27,8 +29,8 @@ pub fn perform_verified(
     let instance = Instance::record(&lab.next_ports())?;
     let expected = lab.perform(recipe, connections)?;
     let mut events = instance.events()?;
-    if let Some(load) = &expected.load {
-        events.retain(|event| belongs_to(load, event));
+    if recipe.is_load() {
+        events.retain(|event| belongs_to(&expected, event));
         compare_totals(&expected, &events)?;
     } else {
         events.retain(|event| concerns(&expected, event));
@@ -38,9 +40,20 @@ pub fn perform_verified(
 }
 
 /// Another lab's client may have our port by chance; no other recipe has our addresses.
-fn belongs_to(load: &Load, event: &Event) -> bool {
-    let ours = |ip: &IpAddr| load.destinations.contains(ip) || ip.is_unspecified();
-    (event.sport == load.port || event.dport == load.port)
+fn belongs_to(expected: &Expectation, event: &Event) -> bool {
+    let (mut ports, mut addresses) = (Vec::new(), Vec::new());
+    if let Some(load) = &expected.load {
+        ports.push(load.port);
+        addresses.clone_from(&load.destinations);
+    }
+    for service in &expected.services {
+        ports.push(service.port);
+        addresses.extend(service.time_wait.keys());
+    }
+    // A connection to the second address of loopback comes from the first.
+    addresses.push(Ipv4Addr::LOCALHOST.into());
+    let ours = |ip: &IpAddr| addresses.contains(ip) || ip.is_unspecified();
+    ports.iter().any(|port| [event.sport, event.dport].contains(port))
         && ours(&event.source)
         && ours(&event.destination)
 }
@@ -182,8 +195,9 @@ fn compare_sockets(expected: &Expectation, events: &[Event]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::expectation::{FAILED_OPEN, LISTENER, Process, edges};
+    use crate::lab::edge::{FAILED_OPEN, LISTENER, edges};
     use crate::lab::recipe::Addresses;
+    use crate::lab::socket::Process;
 
     fn event(edge: Edge, sport: u16, dport: u16) -> Event {
         Event {
@@ -208,6 +222,8 @@ mod tests {
             accepted_by: None,
             transitions: edges(states),
             time_wait: None,
+            time_wait_end: None,
+            time_wait_overflow: false,
             port_exhausted: sport == 0,
         }
     }

@@ -17,7 +17,8 @@ use rustix::event::{PollFd, PollFlags};
 use super::error::{LabError, Result};
 use super::interface;
 use super::netns;
-use super::recipe::{AddressPlan, Addresses};
+use super::plan::AddressPlan;
+use super::recipe::Addresses;
 
 /// Flags in a TCP header (RFC 9293, 3.1).
 pub(super) const FIN: u8 = 0x01;
@@ -48,6 +49,8 @@ struct State {
     holding: bool,
     /// The end that sent it, and the packet, in the order of arrival.
     held: Vec<(usize, Vec<u8>)>,
+    /// The last packet with a FIN that each end has sent.
+    last_fin: [Option<Vec<u8>>; 2],
 }
 
 impl Wire {
@@ -124,6 +127,25 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Throws away what was held, and holds no more.
+    pub(super) fn discard(&self) {
+        let mut state = self.shared.lock();
+        state.holding = false;
+        state.held.clear();
+    }
+
+    /// Delivers once more the last FIN that the end `from` has sent: a duplicate, as networks make
+    /// them.
+    pub(super) fn repeat_fin(&self, from: usize) -> Result<()> {
+        let state = self.shared.lock();
+        let packet = state.last_fin.get(from).and_then(Option::as_ref);
+        let packet =
+            packet.ok_or_else(|| LabError::Unsuitable(format!("end {from} has sent no FIN")))?;
+        self.shared.deliver(from, packet).map_err(LabError::io("deliver a packet again"))
+    }
+}
+
 impl Drop for Wire {
     fn drop(&mut self) {
         drop(self.stop.take());
@@ -174,8 +196,9 @@ impl Shared {
         };
         let packet = &packet[..length];
         // Router solicitations and the like concern nobody here.
-        if tcp_flags(packet).is_none() {
-            return Ok(());
+        let Some(flags) = tcp_flags(packet) else { return Ok(()) };
+        if flags & FIN != 0 {
+            state.last_fin[from] = Some(packet.to_vec());
         }
         if state.holding {
             state.held.push((from, packet.to_vec()));

@@ -89,6 +89,11 @@ impl Worker {
                 self.namespaces.push(name);
                 Ok(Reply::Netns { inode })
             }
+            Command::RemoveNetns { name } => {
+                self.namespaces.retain(|own| *own != name);
+                netns::remove(&name);
+                Ok(Reply::Done)
+            }
             Command::KeepNetns => {
                 self.namespaces.clear();
                 Ok(Reply::Done)
@@ -103,12 +108,20 @@ impl Worker {
                     Ok(Reply::NotConnected { errno: failure.errno, port: failure.port })
                 }
             },
+            Command::ConnectFrom { from, to } => {
+                let socket = sockets::connect_from(from, to)?;
+                self.connection(socket, to)
+            }
             Command::BeginConnect { from, to } => {
                 let socket = sockets::begin_connect(from, to)?;
                 self.connection(socket, to)
             }
             Command::FinishConnect { socket } => {
                 sockets::finish_connect(self.sockets.get(socket)?)?;
+                Ok(Reply::Done)
+            }
+            Command::AwaitRefusal { socket } => {
+                sockets::await_refusal(self.sockets.get(socket)?)?;
                 Ok(Reply::Done)
             }
             Command::Accept { listener, wait } => {
@@ -157,6 +170,14 @@ impl Worker {
             Command::Churn(spec) => {
                 let seconds = bulk::churn(&spec)?.as_secs_f64();
                 Ok(Reply::Churned { connections: spec.connections, seconds })
+            }
+            Command::CloseMany { listener, connections } => {
+                bulk::close_many(self.sockets.get(listener)?, connections)?;
+                Ok(Reply::Done)
+            }
+            Command::ConnectMany(spec) => {
+                bulk::connect_many(&spec)?;
+                Ok(Reply::Done)
             }
         }
     }

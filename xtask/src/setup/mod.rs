@@ -45,6 +45,12 @@ pub fn workspace() -> PathBuf {
     own.parent().map_or_else(|| own.clone(), Path::to_path_buf)
 }
 
+/// The text of a file of this repository, by its path from the root.
+pub fn read_source(path: impl AsRef<Path>) -> Result<String> {
+    let path = workspace().join(path);
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// Sets up what is missing. `flag` is a toolchain chosen on the command line:
 /// the name of one of rustup's, the path of a compiler or of its sysroot, or
 /// `system` for the distribution's.
@@ -71,8 +77,17 @@ pub fn ensure(flag: Option<&str>) -> Result<()> {
 
 /// CI on Debian takes Debian's toolchain, so that the longest way of set-up is walked there.
 fn choice_of_ci() -> Option<&'static str> {
-    let in_ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-    (in_ci && Family::of_this_machine() == Family::Debian).then_some(SYSTEM)
+    (in_ci() && Family::of_this_machine() == Family::Debian).then_some(SYSTEM)
+}
+
+/// Whether this runs in CI, where nothing may be left out.
+pub fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+/// Gets new lists of Debian packages.
+pub fn update_package_lists() -> Result<()> {
+    system::update()
 }
 
 /// Installs a Debian package that provides a program the tests need.
@@ -84,6 +99,15 @@ pub fn ensure_program(program: &str, debian_package: &str) -> Result<()> {
         return system::install_debian(&[debian_package]);
     }
     bail!("`{program}` is not installed: install the package that has it ({debian_package})")
+}
+
+/// Like [`ensure_program`], for one whose package would also run it as a service from now on.
+/// `service` is the name of that.
+pub fn ensure_idle_program(program: &str, debian_package: &str, service: &str) -> Result<()> {
+    if find_program(program).is_none() && Family::of_this_machine() == Family::Debian {
+        return system::install_debian_idle(debian_package, service);
+    }
+    ensure_program(program, debian_package)
 }
 
 /// Whether there is a record, made for this choice, and still true. Where

@@ -1,7 +1,7 @@
 //! The distribution: which one this is, its packages where it is Debian, and
 //! the commands to type where it is another.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -79,12 +79,17 @@ impl Family {
 pub(super) fn install_debian_rust() -> Result<()> {
     let mut set = find_set()?;
     if set.is_none() {
-        step("package lists (apt-get update)", || apt(&["update"]))?;
+        update()?;
         set = find_set()?;
     }
     let set =
         set.with_context(|| format!("no Debian package offers Rust {OLDEST_RUST} or newer here"))?;
     install_debian(&set)
+}
+
+/// Gets new lists of packages.
+pub(super) fn update() -> Result<()> {
+    step("package lists (apt-get update)", || apt(&["update"]))
 }
 
 /// Installs Debian packages, and never removes one for their sake.
@@ -101,6 +106,28 @@ pub(super) fn install_debian(packages: &[&str]) -> Result<()> {
         apt(&["update"])?;
         apt(&words)
     })
+}
+
+/// What Debian's packages ask before they start a service; 101 says no
+/// (invoke-rc.d(8), `/usr/share/doc/init-system-helpers/README.policy-rc.d.gz`).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs a Debian package without its service: it is neither started now nor at the next boot.
+pub(super) fn install_debian_idle(package: &str, service: &str) -> Result<()> {
+    // Whoever has a policy of his own keeps it, and his services as he wants them.
+    let ours = !Path::new(POLICY).exists();
+    let script = |text: &str| capture(as_root("sh").args(["-c", text])).map(drop);
+    if ours {
+        script(&format!("printf '#!/bin/sh\\nexit 101\\n' >{POLICY} && chmod 755 {POLICY}"))?;
+    }
+    let installed = install_debian(&[package]);
+    if ours {
+        script(&format!("rm -f {POLICY}"))?;
+    }
+    installed?;
+    // Where there is no systemd nothing starts it either.
+    let _ = script(&format!("systemctl --quiet disable {service}"));
+    Ok(())
 }
 
 /// The first set of packages whose compiler is new enough, as far as the

@@ -54,6 +54,12 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
         &[NewMember("skc_portpair", word, 0, 0), NewMember("", ports, 0, 0)],
     );
     let cookie = b.structure("", 8, &[NewMember("counter", long, 0, 0)]);
+    let node = b.structure(
+        "hlist_nulls_node",
+        16,
+        &[NewMember("next", pointer, 0, 0), NewMember("pprev", pointer, 64, 0)],
+    );
+    let nodes = b.aggregate(kind::UNION, "", 16, false, &[NewMember("skc_nulls_node", node, 0, 0)]);
     let mut common = vec![
         NewMember("skc_family", half, 0, 0),
         NewMember("skc_state", state, 16, 0),
@@ -62,33 +68,50 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
         NewMember("skc_rcv_saddr", word, 96, 0),
         NewMember("skc_net", net, 128, 0),
         NewMember("skc_cookie", cookie, 448, 0),
+        NewMember("", nodes, 512, 0),
     ];
     if config.ipv6 {
         common.push(NewMember("skc_v6_daddr", v6, 192, 0));
         common.push(NewMember("skc_v6_rcv_saddr", v6, 320, 0));
     }
-    let common = b.structure("sock_common", 64, &common);
+    let common = b.structure("sock_common", 80, &common);
+    let function = b.plain(kind::PTR, "", pointer);
+    let timer = b.structure("timer_list", 24, &[NewMember("function", function, 128, 0)]);
+    let waiting = b.structure(
+        "inet_timewait_sock",
+        136,
+        &[
+            NewMember("__tw_common", common, 64, 0),
+            NewMember("tw_substate", state, 704, 0),
+            NewMember("tw_timer", timer, 768, 0),
+        ],
+    );
+    b.structure(
+        "tcp_timewait_sock",
+        144,
+        &[NewMember("tw_sk", waiting, 0, 0), NewMember("tw_ts_recent_stamp", word, 1088, 0)],
+    );
     let protocol = match config.protocol {
-        Protocol::Half => NewMember("sk_protocol", half, 640, 0),
-        Protocol::Word => NewMember("sk_protocol", word, 640, 0),
-        Protocol::BitField => NewMember("sk_protocol", word, 640, 8),
+        Protocol::Half => NewMember("sk_protocol", half, 768, 0),
+        Protocol::Word => NewMember("sk_protocol", word, 768, 0),
+        Protocol::BitField => NewMember("sk_protocol", word, 768, 8),
     };
     let flag = matches!(config.protocol, Protocol::BitField);
     b.plain(kind::FWD, "sock", 0);
     let sock = b.aggregate(
         kind::STRUCT,
         "sock",
-        96,
+        112,
         flag,
-        &[NewMember("__sk_common", common, 64, 0), NewMember("sk_err", word, 608, 0), protocol],
+        &[NewMember("__sk_common", common, 64, 0), NewMember("sk_err", word, 736, 0), protocol],
     );
     let inet = b.structure(
         "inet_sock",
-        104,
-        &[NewMember("sk", sock, 0, 0), NewMember("inet_sport", half, 768, 0)],
+        120,
+        &[NewMember("sk", sock, 0, 0), NewMember("inet_sport", half, 896, 0)],
     );
     let connection =
-        b.structure("inet_connection_sock", 104, &[NewMember("icsk_inet", inet, 0, 0)]);
+        b.structure("inet_connection_sock", 120, &[NewMember("icsk_inet", inet, 0, 0)]);
     let list = b.structure(
         "list_head",
         16,
@@ -96,11 +119,15 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
     );
     b.structure(
         "tcp_sock",
-        128,
-        &[NewMember("inet_conn", connection, 64, 0), NewMember(config.sent_queue, list, 896, 0)],
+        144,
+        &[NewMember("inet_conn", connection, 64, 0), NewMember(config.sent_queue, list, 1024, 0)],
     );
     let common = b.structure("ns_common", 8, &[NewMember("inum", word, 32, 0)]);
-    b.structure("net", 16, &[NewMember("ns", common, 64, 0)]);
+    b.structure(
+        "net",
+        24,
+        &[NewMember("ns", common, 64, 0), NewMember("net_cookie", long, 128, 0)],
+    );
     b.structure("socket", 16, &[NewMember("sk", pointer, 64, 0)]);
     let character = b.int("char", 1);
     let comm = b.array(character, 16);
@@ -150,11 +177,12 @@ fn every_field_is_found_where_it_was_put() {
             sock_v6_rcv_saddr: 48,
             sock_net: 24,
             sock_cookie: 64,
-            sock_protocol: 80,
-            sock_err: 76,
+            sock_protocol: 96,
+            sock_err: 92,
             net_inum: 12,
-            tcp_sport: 104,
-            tcp_sent_queue: 120,
+            net_cookie: 16,
+            tcp_sport: 120,
+            tcp_sent_queue: 136,
             socket_sk: 8,
             task_group_leader: 8,
             task_tgid: 0,
@@ -166,6 +194,21 @@ fn every_field_is_found_where_it_was_put() {
             css_cgroup: 8,
             cgroup_kn: 8,
             kernfs_node_id: 16,
+            common_pprev: 72,
+            common_net: 16,
+            tw_common: 8,
+            timer_function: 16,
+            tw_timer: 96,
+            tw_substate: 88,
+            common_family: 0,
+            common_num: 6,
+            common_dport: 4,
+            common_daddr: 8,
+            common_rcv_saddr: 12,
+            common_v6_daddr: 24,
+            common_v6_rcv_saddr: 40,
+            common_cookie: 56,
+            tw_timestamp: 136,
         }
     );
 }
@@ -174,6 +217,7 @@ fn every_field_is_found_where_it_was_put() {
 fn what_a_configuration_leaves_out_is_absent() {
     let offsets = kernel(Config { ipv6: false, ..USUAL }).expect("a usable kernel");
     assert_eq!((offsets.sock_v6_daddr, offsets.sock_v6_rcv_saddr), (ABSENT, ABSENT));
+    assert_eq!((offsets.common_v6_daddr, offsets.common_v6_rcv_saddr), (ABSENT, ABSENT));
     assert_eq!(offsets.sock_net, 24);
     let pids: &[_] = &[("pids_cgrp_id", 2)];
     for (controllers, expected) in [(pids, 8 + 8 * 2), (&[("cpu_cgrp_id", 0)], ABSENT)] {
@@ -216,6 +260,17 @@ fn the_running_kernel_is_as_its_headers_say() {
     assert_eq!(offsets.sock_family, 16);
     assert_eq!(offsets.sock_state, 18);
     assert_eq!(offsets.sock_v6_rcv_saddr, offsets.sock_v6_daddr + 16);
+    // `struct sock` begins with its `struct sock_common`, and so does `struct inet_timewait_sock`.
+    assert_eq!(offsets.common_daddr, offsets.sock_daddr);
+    assert_eq!(offsets.common_rcv_saddr, offsets.sock_rcv_saddr);
+    assert_eq!(offsets.common_dport, offsets.sock_dport);
+    assert_eq!(offsets.common_num, offsets.sock_num);
+    assert_eq!(offsets.common_family, offsets.sock_family);
+    assert_eq!(offsets.common_v6_daddr, offsets.sock_v6_daddr);
+    assert_eq!(offsets.common_v6_rcv_saddr, offsets.sock_v6_rcv_saddr);
+    assert_eq!(offsets.common_cookie, offsets.sock_cookie);
+    // `struct tcp_timewait_sock` begins with its `struct inet_timewait_sock`.
+    assert!(offsets.tw_timestamp > offsets.tw_timer);
     // `struct cgroup_subsys_state` of include/linux/cgroup-defs.h: "the cgroup that this css
     // is attached to" comes first.
     assert_eq!(offsets.css_cgroup, 0);

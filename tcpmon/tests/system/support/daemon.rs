@@ -21,7 +21,7 @@ pub(crate) struct Daemon {
     log: Lines,
     addresses: Vec<SocketAddr>,
     socket: PathBuf,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 /// How a daemon ended.
@@ -50,7 +50,17 @@ impl Daemon {
 
     /// As [`Self::start_listening`], with the socket `tcpmon.sock` in that folder.
     pub(crate) fn start_in(_turn: &Turn, folder: TempDir, arguments: &[&str]) -> Self {
-        let socket = folder.path().join("tcpmon.sock");
+        let path = folder.path().to_owned();
+        Self::begin(&path, Some(folder), arguments)
+    }
+
+    /// As [`Self::start_in`], for a folder that outlives the daemon: another may follow it there.
+    pub(crate) fn start_at(_turn: &Turn, folder: &Path, arguments: &[&str]) -> Self {
+        Self::begin(folder, None, arguments)
+    }
+
+    fn begin(folder: &Path, own: Option<TempDir>, arguments: &[&str]) -> Self {
+        let socket = folder.join("tcpmon.sock");
         let path = socket.to_str().expect("UTF-8");
         let mut command = tethered(&[&["daemon", "--socket", path], arguments].concat());
         let mut child = start(command.stdout(Stdio::null()));
@@ -63,7 +73,7 @@ impl Daemon {
                 addresses.push(address.unwrap_or_else(|| panic!("no address: {line}")));
             }
             if line.contains("observing TCP transitions") {
-                return Self { child, log, addresses, socket, _folder: folder };
+                return Self { child, log, addresses, socket, _folder: own };
             }
         }
     }

@@ -23,6 +23,10 @@ pub(crate) struct Event {
     pub(crate) service: Option<String>,
     pub(crate) cookie: u64,
     pub(crate) port_exhausted: bool,
+    /// On the way into `time_wait`: as what.
+    pub(crate) substate: Option<String>,
+    /// On the way out of it: why.
+    pub(crate) reason: Option<String>,
 }
 
 /// A line of a stream.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use xtask::lab::{Expectation, Role, Socket};
+use xtask::lab::{Ending, Expectation, Process, Role, Socket, Substate};
 
 use super::event::Event;
 
@@ -14,10 +14,15 @@ pub(crate) fn compare(expected: &Expectation, seen: &[Event]) {
         let key = format!("{},{},{}", event.family, event.old, event.new);
         *totals.entry(key).or_default() += 1;
     }
-    assert_eq!(totals, expected.totals, "{recipe}");
+    assert_eq!(totals, expected.shown_totals(), "{recipe}");
     let lives = lives(seen);
     for life in &lives {
         check_life(life, &recipe);
+    }
+    for service in &expected.services {
+        let (pid, port) = (Some(service.process.pid), service.port);
+        let of = |event: &&Event| event.pid == pid && [event.sport, event.dport].contains(&port);
+        assert!(seen.iter().any(|event| of(&event)), "{recipe}: nothing of {service:?}");
     }
     if let Some(load) = &expected.load {
         for event in seen {
@@ -30,6 +35,8 @@ pub(crate) fn compare(expected: &Expectation, seen: &[Event]) {
             let listener = last.daddr.is_unspecified();
             assert!(last.sport != 0 && (listener || last.dport != 0), "{recipe}: {life:#?}");
         }
+    }
+    if expected.recipe.is_load() {
         return;
     }
     let mut missing: Vec<&Socket> = expected.sockets.iter().collect();
@@ -60,6 +67,9 @@ fn check_life(life: &[&Event], recipe: &str) {
         assert!(event.sport == last.sport || is_portless(life, at), "{recipe}: {life:#?}");
         assert_eq!((event.pid, &event.role), (last.pid, &last.role), "{recipe}: {life:#?}");
         assert_eq!(event.service, expected_service(event), "{recipe}: {event:?}");
+        let told = (event.substate.is_some(), event.reason.is_some());
+        let wanted = (event.new == "time_wait", event.old == "time_wait");
+        assert_eq!(told, wanted, "{recipe}: {event:?}");
     }
     for pair in life.windows(2) {
         assert!(pair[0].ts <= pair[1].ts && pair[0].new == pair[1].old, "{recipe}: {life:#?}");
@@ -92,7 +102,10 @@ fn is(life: &[&Event], socket: &Socket) -> bool {
     };
     let edges = life.iter().map(|event| event.edge());
     let last = life.len() - 1;
-    edges.eq(socket.transitions.iter().map(ToString::to_string))
+    let told = |name: fn(&Event) -> &Option<String>| life.iter().find_map(|e| name(e).as_deref());
+    edges.eq(socket.shown().iter().map(ToString::to_string))
+        && told(|event| &event.substate) == socket.time_wait.map(substate)
+        && told(|event| &event.reason) == socket.time_wait_end.map(reason)
         && life.iter().enumerate().all(|(at, event)| {
             let remote = match socket.remote {
                 Some(remote) => (event.daddr, event.dport) == (remote.ip(), remote.port()),
@@ -107,4 +120,29 @@ fn is(life: &[&Event], socket: &Socket) -> bool {
                 && event.comm.as_deref() == Some(socket.owner.comm.as_str())
                 && event.port_exhausted == (socket.port_exhausted && at == last)
         })
+}
+
+/// The service of a process of the lab: that of the tests themselves, or else its name.
+pub(crate) fn service_of(process: &Process) -> String {
+    let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let unit = paths.find_map(tcpmon::model::service::service_name);
+    unit.unwrap_or_else(|| process.comm.clone())
+}
+
+/// As `tail --json` writes it.
+pub(crate) fn substate(substate: Substate) -> &'static str {
+    match substate {
+        Substate::FinWait2 => "fin_wait2",
+        Substate::TimeWait => "time_wait",
+    }
+}
+
+/// As `tail --json` and the metrics write it.
+pub(crate) fn reason(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Expired => "expired",
+        Ending::Reused => "reused",
+        Ending::Killed => "killed",
+    }
 }

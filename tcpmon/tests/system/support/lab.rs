@@ -1,9 +1,13 @@
 //! The lab, with this very program as its processes.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::thread;
 
 use clap::Parser;
-use xtask::lab::{Addresses, Lab, LabArgs, Options};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use xtask::lab::{Addresses, Expectation, Lab, LabArgs, LabError, Options, Recipe};
 
 /// The command line of the lab's program, as `xtask` has it.
 #[derive(Parser)]
@@ -19,6 +23,37 @@ pub(crate) fn program() -> PathBuf {
 pub(crate) fn open(addresses: Addresses) -> Lab {
     Lab::open(Options { addresses, program: Some(program()), narrate: None })
         .unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Does `work` in a namespace.
+pub(crate) fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    let path = format!("/run/netns/{namespace}");
+    thread::scope(|scope| {
+        let done = scope.spawn(move || {
+            let netns = File::open(&path).expect("the lab's namespace");
+            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("to enter it");
+            work()
+        });
+        done.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Carries out a recipe; `None`, and a line that says why, where this kernel cannot.
+pub(crate) fn perform(lab: &mut Lab, recipe: Recipe, connections: u64) -> Option<Expectation> {
+    told(recipe, lab.perform(recipe, Some(connections)))
+}
+
+/// What came of a recipe, as [`perform`] tells it.
+pub(crate) fn told(recipe: Recipe, done: Result<Expectation, LabError>) -> Option<Expectation> {
+    match done {
+        Ok(done) => Some(done),
+        Err(LabError::Unsupported(why)) => {
+            eprintln!("not tested: {}: {why}", recipe.name());
+            None
+        }
+        Err(why) => panic!("{}: {why}", recipe.name()),
+    }
 }
 
 /// Cargo builds no binary of another package for a test, so the lab's processes (`tcpmon-test lab

@@ -4,6 +4,7 @@
 //! counted too. A second daemon watches for that: a measurement during which it saw a transition
 //! outside the lab's namespaces is made again.
 
+use std::collections::{BTreeMap, HashSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::PATIENCE;
 use super::daemon::Daemon;
 use super::event::{self, Event, Line};
 use super::exposition::Metrics;
+use super::lab;
 use super::program::{Lines, run};
 use super::tail::Tail;
 use super::turn::Turn;
@@ -33,6 +35,30 @@ pub(crate) struct Measured<T> {
     pub(crate) done: T,
     pub(crate) before: Metrics,
     pub(crate) after: Metrics,
+    /// At most so many sockets left the time-wait table meanwhile, of anybody: those that entered
+    /// before end when their minute is over, or with their namespace.
+    pub(crate) endings: u64,
+    /// All other transitions, as the witness saw them with probes of its own.
+    pub(crate) witnessed: Vec<Event>,
+}
+
+impl<T> Measured<T> {
+    /// How often the witness saw each of `family,old,new`.
+    pub(crate) fn witnessed_totals(&self) -> BTreeMap<String, u64> {
+        let mut sum = BTreeMap::new();
+        for it in &self.witnessed {
+            *sum.entry(format!("{},{},{}", it.family, it.old, it.new)).or_default() += 1;
+        }
+        sum
+    }
+
+    /// What the witness saw of the sockets that it did not see end.
+    pub(crate) fn unfinished(&self) -> Vec<&Event> {
+        let ends = |event: &&Event| ["close", "time_wait"].contains(&event.new.as_str());
+        let ended: HashSet<u64> =
+            self.witnessed.iter().filter(ends).map(|event| event.cookie).collect();
+        self.witnessed.iter().filter(|event| !ended.contains(&event.cookie)).collect()
+    }
 }
 
 impl Witness {
@@ -57,9 +83,12 @@ impl Witness {
                 continue;
             }
             let mark = lab.perform(Recipe::Refused, Some(1)).expect("a mark");
-            let namespaces: Vec<u64> = lab.namespaces().iter().map(|netns| netns.inode).collect();
+            let namespaces = lab.inodes();
+            let mut endings = 0;
+            let mut witnessed = Vec::new();
             let disturbed = loop {
                 match event::parse(&lines.next().expect("the witness goes on")) {
+                    Line::Event(event) if event.old == "time_wait" => endings += 1,
                     Line::Event(event) if !namespaces.contains(&event.netns) => {
                         eprintln!("measured again, because of {event:?}");
                         break true;
@@ -68,14 +97,15 @@ impl Witness {
                         if event.sport == mark.sockets[0].local.port()
                             && event.edge() == "syn_sent>close" =>
                     {
+                        witnessed.retain(|it: &Event| it.cookie != event.cookie);
                         break false;
                     }
-                    Line::Event(_) => {}
+                    Line::Event(event) => witnessed.push(*event),
                     Line::Gap { lost, place } => panic!("the witness lost {lost} on the {place}"),
                 }
             };
             if !disturbed {
-                return Measured { done, before, after };
+                return Measured { done, before, after, endings, witnessed };
             }
         }
         panic!("other programs made TCP connections during each of {ATTEMPTS} measurements")
@@ -88,7 +118,8 @@ fn hidden(metrics: &Metrics) -> u64 {
 }
 
 /// Carries out a recipe and reads from `tail` what it shows of it: no more and no less than must
-/// be seen. Where the kernel hid a transition from the probe, which a busy machine makes happen
+/// be seen; what leaves the time-wait table, but entered it before, is passed over. `None` where
+/// this kernel cannot do what the recipe is about. Where the kernel hid a transition from the probe, which a busy machine makes happen
 /// once in a hundred thousand, all is done again.
 pub(crate) fn watch(
     daemon: &Daemon,
@@ -96,28 +127,30 @@ pub(crate) fn watch(
     lab: &mut Lab,
     recipe: Recipe,
     connections: u64,
-) -> (Expectation, Vec<Event>) {
+) -> Option<(Expectation, Vec<Event>)> {
     for _ in 0..ATTEMPTS {
         let hidden = daemon.hidden();
-        let done = lab.perform(recipe, Some(connections));
-        let done = done.unwrap_or_else(|why| panic!("{}: {why}", recipe.name()));
-        let mut seen = Vec::new();
+        let done = lab::perform(lab, recipe, connections)?;
+        let wanted = done.shown_transitions();
+        let mut seen: Vec<Event> = Vec::new();
         let begun = Instant::now();
-        while (seen.len() as u64) < done.transitions() {
-            match tail.lines.next_within(SILENCE) {
-                Some(line) => seen.push(event::event(&line)),
+        while (seen.len() as u64) < wanted {
+            match tail.lines.next_within(SILENCE).as_deref().map(event::event) {
+                Some(event)
+                    if event.old == "time_wait"
+                        && seen.iter().all(|other| other.cookie != event.cookie) => {}
+                Some(event) => seen.push(event),
                 None if daemon.hidden() > hidden => break,
                 None => assert!(
                     begun.elapsed() < PATIENCE,
-                    "{}: only {} of {} events came: {seen:#?}",
+                    "{}: only {} of {wanted} events came: {seen:#?}",
                     recipe.name(),
                     seen.len(),
-                    done.transitions()
                 ),
             }
         }
-        if seen.len() as u64 == done.transitions() {
-            return (done, seen);
+        if seen.len() as u64 == wanted {
+            return Some((done, seen));
         }
         eprintln!("{} again, because the kernel hid a transition from the probe", recipe.name());
     }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
 
 /// The lines of a pipe or socket, read by a thread, so that they can be waited for within bounds.
 pub(crate) struct Lines {
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
 }
 
 impl Lines {
@@ -104,12 +105,17 @@ impl Lines {
                 }
             }
         });
-        Self { lines }
+        Self { lines: Mutex::new(lines) }
+    }
+
+    /// The next line, if it comes in time.
+    fn receive(&self, at_most: Duration) -> Result<String, RecvTimeoutError> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(at_most)
     }
 
     /// The next line; `None` at the end.
     pub(crate) fn next(&self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
+        match self.receive(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("no line within {PATIENCE:?}"),
@@ -118,7 +124,7 @@ impl Lines {
 
     /// The next line, if it comes within so long.
     pub(crate) fn next_within(&self, at_most: Duration) -> Option<String> {
-        self.lines.recv_timeout(at_most).ok()
+        self.receive(at_most).ok()
     }
 
     /// All lines to the end.

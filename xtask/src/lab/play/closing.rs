@@ -4,12 +4,13 @@ use tcpmon_common::TcpState;
 
 use super::pair::{End, Life, Pair};
 use super::stage::Stage;
-use crate::lab::error::{LabError, Result};
-use crate::lab::expectation::{
-    ACTIVE_OPEN, CLOSE_FIRST, CLOSE_SECOND, CROSSED_CLOSE, PASSIVE_OPEN, RESET, Substate,
+use crate::lab::edge::{
+    ACTIVE_OPEN, CLOSE_FIRST, CLOSE_SECOND, CROSSED_CLOSE, PASSIVE_OPEN, RESET,
 };
+use crate::lab::error::{LabError, Result};
 use crate::lab::protocol::Command;
 use crate::lab::puppet::STEP;
+use crate::lab::socket::{Ending, Substate};
 use crate::lab::wire::{FIN, Wire};
 
 /// What is sent where a recipe needs data: bytes.
@@ -28,31 +29,50 @@ pub(super) fn in_turn(stage: &mut Stage<'_>, connections: u64, first: End) -> Re
 /// `first` closes; the other end closes only when the first one's FIN is acknowledged. Returns how
 /// the first end went into the time-wait table.
 pub(super) fn close_in_turn(stage: &mut Stage<'_>, pair: &Pair, first: End) -> Result<Substate> {
-    let second = first.other();
+    let how = close_first(stage, pair, first)?;
+    close_second(stage, pair, first)?;
+    Ok(how)
+}
+
+/// `first` closes, and has the ACK of its FIN when this returns; the other end stays open. Returns
+/// how the first end goes, or will go, into the time-wait table.
+pub(super) fn close_first(stage: &mut Stage<'_>, pair: &Pair, first: End) -> Result<Substate> {
     stage.act(pair, first, |socket| Command::Close { socket })?;
-    stage.act(pair, second, |socket| Command::AwaitEnd { socket })?;
+    stage.act(pair, first.other(), |socket| Command::AwaitEnd { socket })?;
     let how = stage.await_closed_first(pair, first)?;
     stage.tell(&format!("{first:?} closes first: its port waits for the other's FIN"));
+    Ok(how)
+}
+
+/// The other end of what [`close_first`] closed closes too.
+pub(super) fn close_second(stage: &mut Stage<'_>, pair: &Pair, first: End) -> Result<()> {
+    let second = first.other();
     stage.act(pair, second, |socket| Command::Close { socket })?;
     stage.await_time_wait(pair, first)?;
     // On loopback the closed end goes from the table with the ACK; the first end's time-wait
     // socket is another line of it.
     stage.await_gone(pair, second)?;
     stage.tell(&format!("{second:?} closes: the first is in TIME_WAIT now"));
-    Ok(how)
+    Ok(())
 }
 
 /// Records a connection to a listener that [`close_in_turn`] closed.
 pub(super) fn record_in_turn(stage: &mut Stage<'_>, pair: &Pair, first: End, how: Substate) {
+    record_ended(stage, pair, first, how, None);
+}
+
+/// As [`record_in_turn`], of one whose first end has left the time-wait table if `end` says how.
+pub(super) fn record_ended(
+    stage: &mut Stage<'_>,
+    pair: &Pair,
+    first: End,
+    how: Substate,
+    end: Option<Ending>,
+) {
+    let waits = |open| Life { end, ..Life::new(open, CLOSE_FIRST).then_time_wait(how) };
     let (client, server) = match first {
-        End::Client => (
-            Life::new(ACTIVE_OPEN, CLOSE_FIRST).then_time_wait(how),
-            Life::new(PASSIVE_OPEN, CLOSE_SECOND),
-        ),
-        End::Server => (
-            Life::new(ACTIVE_OPEN, CLOSE_SECOND),
-            Life::new(PASSIVE_OPEN, CLOSE_FIRST).then_time_wait(how),
-        ),
+        End::Client => (waits(ACTIVE_OPEN), Life::new(PASSIVE_OPEN, CLOSE_SECOND)),
+        End::Server => (Life::new(ACTIVE_OPEN, CLOSE_SECOND), waits(PASSIVE_OPEN)),
     };
     stage.record_pair(pair, &client, &server);
 }

@@ -4,33 +4,33 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::stage::family;
+use super::opening::RANGE_KEY;
+use crate::lab::edge::{ACTIVE_OPEN, CLOSE_FIRST, CLOSE_SECOND, LISTENER, PASSIVE_OPEN, edges};
 use crate::lab::error::{LabError, Result};
-use crate::lab::expectation::{
-    ACTIVE_OPEN, CLOSE_FIRST, CLOSE_SECOND, Expectation, LISTENER, Load, PASSIVE_OPEN, count, edges,
-};
-use crate::lab::place::Lab;
+use crate::lab::expectation::{Expectation, Load, count};
+use crate::lab::ledger::Ledger;
+use crate::lab::place::{Lab, add_loopback_address};
 use crate::lab::protocol::{ChurnSpec, Command, Reply};
 use crate::lab::puppet::{Puppet, STEP};
 use crate::lab::recipe::{Addresses, Recipe};
+use crate::lab::socket::Ending;
 use crate::lab::table::Table;
 
-const RANGE_KEY: &str = "ipv4/ip_local_port_range";
-const BUCKETS_KEY: &str = "ipv4/tcp_max_tw_buckets";
+pub(super) const BUCKETS_KEY: &str = "ipv4/tcp_max_tw_buckets";
 /// Load A's `tcp_max_tw_buckets`.
 const OVERFLOWING: u64 = 1000;
 /// Room that a load which must not overflow leaves for the lab's other time-wait sockets.
-const SPARE_BUCKETS: u64 = 100_000;
-const WIDE_RANGE: &str = "1024 65535";
+pub(super) const SPARE_BUCKETS: u64 = 100_000;
+pub(super) const WIDE_RANGE: &str = "1024 65535";
 /// Destinations of load A, and at least of any load.
 const DESTINATIONS: u64 = 8;
 /// Ports taken towards one destination, at most: less than half of the wide range, since from
 /// there `connect()` searches long.
-const PER_DESTINATION: u64 = 28_000;
+pub(super) const PER_DESTINATION: u64 = 28_000;
 /// As many destinations as there are addresses 127.0.0.1 to .254.
 const MOST_TIME_WAIT: u64 = PER_DESTINATION * 254;
 /// The slowest pace that is waited for: connections a second.
-const SLOWEST: u64 = 100;
+pub(super) const SLOWEST: u64 = 100;
 
 pub(super) fn play(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
     let addresses = lab.options.addresses;
@@ -61,7 +61,14 @@ pub(super) fn play(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Ex
 fn run(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
     let addresses = lab.options.addresses;
     let lasting = recipe == Recipe::TimeWait;
-    let destinations = destinations(lab, connections, lasting)?;
+    let wanted = if lasting {
+        connections.div_ceil(PER_DESTINATION).max(DESTINATIONS)
+    } else {
+        DESTINATIONS
+    };
+    let netns = lab.namespaces[0].clone();
+    let destinations = destinations(&netns.name, addresses, 1, wanted)?;
+    let before = Ledger::of(&netns)?;
     let [port, _] = lab.take_ports();
     let mut puppet = Puppet::spawn(&lab.program, "lab-load", Some(&lab.namespaces[0].name))?;
     let process = puppet.process().clone();
@@ -71,7 +78,8 @@ fn run(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
         destinations.len()
     ));
     let limit = STEP + Duration::from_secs(connections / SLOWEST);
-    let spec = ChurnSpec { connections, destinations: destinations.clone(), port };
+    let spec =
+        ChurnSpec { connections, destinations: destinations.clone(), sources: Vec::new(), port };
     let command = Command::Churn(spec);
     let (connections, seconds) = match puppet.tell_patiently(&command, limit)? {
         Reply::Churned { connections, seconds } => (connections, seconds),
@@ -84,8 +92,17 @@ fn run(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
         }
     };
     let time_wait = Table::of(process.pid).await_only_time_wait()?;
+    let after = Ledger::of(&netns)?;
+    let entered = after.entered() - before.entered();
+    let overflowed = after.overflowed - before.overflowed;
+    if entered + overflowed != connections {
+        return Err(LabError::Unsuitable(format!(
+            "of {connections} connections the kernel says that {entered} entered the time-wait table and {overflowed} found it full"
+        )));
+    }
+    let expired = (before.level + entered).saturating_sub(after.level);
     let mut totals = BTreeMap::new();
-    let family = family(addresses);
+    let family = addresses.family();
     count(&mut totals, family, &edges(LISTENER), 1);
     count(&mut totals, family, &edges(&[ACTIVE_OPEN, CLOSE_FIRST].concat()), connections);
     count(&mut totals, family, &edges(&[PASSIVE_OPEN, CLOSE_SECOND].concat()), connections);
@@ -96,10 +113,15 @@ fn run(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
     Ok(Expectation {
         recipe,
         addresses,
-        netns: lab.namespaces[..1].to_vec(),
+        netns: vec![netns],
         sockets: Vec::new(),
         totals,
-        time_wait_entered: lasting.then_some(connections),
+        time_wait_entered: entered,
+        time_wait_exited: [(Ending::Expired, expired)]
+            .into_iter()
+            .filter(|(_, n)| *n > 0)
+            .collect(),
+        time_wait_overflowed: overflowed,
         load: Some(Load {
             process,
             port,
@@ -109,25 +131,26 @@ fn run(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
             connections_per_second,
             time_wait,
         }),
+        services: Vec::new(),
     })
 }
 
-/// Loopback addresses: with IPv4 all of 127.0.0.0/8 is there, IPv6 has `::1` alone, so the
-/// namespace gets more.
-fn destinations(lab: &mut Lab, connections: u64, lasting: bool) -> Result<Vec<IpAddr>> {
-    let wanted = if lasting {
-        connections.div_ceil(PER_DESTINATION).max(DESTINATIONS)
-    } else {
-        DESTINATIONS
-    };
-    let last = u8::try_from(wanted).unwrap_or(254);
-    let all = (1..=last).map(|host| match lab.options.addresses {
+/// Loopback addresses of the namespace `netns`, so many from the one that ends with `first`: with
+/// IPv4 all of 127.0.0.0/8 is there, IPv6 has `::1` alone, so the namespace gets more.
+pub(super) fn destinations(
+    netns: &str,
+    addresses: Addresses,
+    first: u64,
+    wanted: u64,
+) -> Result<Vec<IpAddr>> {
+    let all = (first..first + wanted).filter_map(|host| u8::try_from(host).ok());
+    let all = all.map(|host| match addresses {
         Addresses::Ipv6 => Ipv6Addr::new(0xfd74, 0x6370, 0xff, 0, 0, 0, 0, host.into()).into(),
         _ => Ipv4Addr::new(127, 0, 0, host).into(),
     });
     let all: Vec<IpAddr> = all.collect();
     for ip in all.iter().filter(|ip| ip.is_ipv6()) {
-        lab.add_loopback_address(*ip)?;
+        add_loopback_address(netns, *ip)?;
     }
     Ok(all)
 }

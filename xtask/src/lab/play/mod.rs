@@ -2,28 +2,40 @@
 //! table, so that every run gives the same transitions.
 
 mod closing;
+mod dying;
 mod load;
 mod opening;
 mod pair;
+mod reuse;
+mod services;
 mod stage;
 
 use super::error::{LabError, Result};
-use super::expectation::Expectation;
+use super::expectation::{Expectation, Namespace};
 use super::place::Lab;
 use super::recipe::{ConnectBy, Recipe};
 use pair::End;
-use stage::Stage;
+use reuse::Taken;
+use stage::{Stage, Watch};
 
 /// The most connections of a recipe that tells every socket: each is held in memory and in JSON.
 const MOST: u64 = 100_000;
 
-/// Carries out `recipe` with `connections` connections.
-pub(super) fn play(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
+/// Carries out `recipe` with `connections` connections in the namespaces that were prepared for it.
+pub(super) fn play<'a>(
+    lab: &'a mut Lab,
+    recipe: Recipe,
+    connections: u64,
+    netns: Vec<Namespace>,
+    watch: Watch<'a>,
+) -> Result<Expectation> {
     if connections == 0 {
         return Err(LabError::Unsuitable("--connections must be at least 1".into()));
     }
-    if recipe.is_load() {
-        return load::play(lab, recipe, connections);
+    match recipe {
+        Recipe::ThreeServices => return services::play(lab, connections, &netns),
+        Recipe::Churn | Recipe::TimeWait => return load::play(lab, recipe, connections),
+        _ => {}
     }
     if connections > MOST {
         return Err(LabError::Unsuitable(format!(
@@ -31,7 +43,7 @@ pub(super) fn play(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Ex
             recipe.name()
         )));
     }
-    let mut stage = Stage::set(lab, recipe)?;
+    let mut stage = Stage::set(lab, recipe, netns, watch)?;
     match recipe {
         Recipe::ClientFirst => closing::in_turn(&mut stage, connections, End::Client)?,
         Recipe::ServerFirst => closing::in_turn(&mut stage, connections, End::Server)?,
@@ -51,7 +63,24 @@ pub(super) fn play(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Ex
         }
         Recipe::Prefork => opening::prefork(&mut stage, connections)?,
         Recipe::Reuseport => opening::reuseport(&mut stage, connections)?,
-        Recipe::Churn | Recipe::TimeWait => {}
+        Recipe::ReuseOff => reuse::connect_again(&mut stage, connections, "0", Taken::No)?,
+        Recipe::ReuseOn | Recipe::ReuseOnWire => {
+            reuse::connect_again(&mut stage, connections, "1", Taken::Yes)?;
+        }
+        Recipe::ReuseLoopback => reuse::connect_again(&mut stage, connections, "2", Taken::Yes)?,
+        Recipe::ReuseLoopbackOnWire => {
+            reuse::connect_again(&mut stage, connections, "2", Taken::No)?;
+        }
+        Recipe::NewIncarnation => reuse::new_incarnation(&mut stage, connections)?,
+        Recipe::FinTimeoutShort => dying::fin_timeout_short(&mut stage, connections)?,
+        Recipe::FinTimeoutLong => dying::fin_timeout_long(&mut stage, connections)?,
+        Recipe::TableFull => dying::table_full(&mut stage, connections)?,
+        Recipe::ResetInTimeWait => dying::reset(&mut stage, connections)?,
+        Recipe::DataAfterClose => dying::data_after_close(&mut stage, connections)?,
+        Recipe::SynAfterClose => dying::syn_after_close(&mut stage, connections)?,
+        Recipe::Destroyed => dying::destroyed(&mut stage, connections)?,
+        Recipe::NamespaceRemoved => dying::with_namespace(&mut stage, connections)?,
+        Recipe::Churn | Recipe::TimeWait | Recipe::ThreeServices => {}
     }
     Ok(stage.finish())
 }

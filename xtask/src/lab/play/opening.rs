@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use super::closing::{close_in_turn, record_in_turn, wire};
 use super::pair::{End, Life, Pair};
 use super::stage::Stage;
+use crate::lab::edge::{CLOSE_FIRST, CLOSE_SECOND, CROSSED_OPEN, FAILED_OPEN};
 use crate::lab::error::{LabError, Result};
-use crate::lab::expectation::{CLOSE_FIRST, CLOSE_SECOND, CROSSED_OPEN, FAILED_OPEN, Role};
 use crate::lab::protocol::Command;
 use crate::lab::puppet::{Connection, Outcome, Puppet, STEP};
 use crate::lab::recipe::ConnectBy;
+use crate::lab::socket::Role;
 use crate::lab::wire::SYN;
 
 /// Servers and workers of the recipes that have several.
@@ -17,7 +18,7 @@ const SERVERS: usize = 3;
 
 /// The range of local ports that is used up, and how many it has.
 const NARROW_RANGE: (&str, u64) = ("40000 40009", 10);
-const RANGE_KEY: &str = "ipv4/ip_local_port_range";
+pub(super) const RANGE_KEY: &str = "ipv4/ip_local_port_range";
 
 /// How long so many failing connects may take: each searches the whole range.
 const PER_FAILURE: std::time::Duration = std::time::Duration::from_millis(5);
@@ -51,7 +52,7 @@ pub(super) fn at_once(stage: &mut Stage<'_>, connections: u64) -> Result<()> {
     Ok(())
 }
 
-fn begin(puppet: &mut Puppet, from: SocketAddr, to: SocketAddr) -> Result<Connection> {
+pub(super) fn begin(puppet: &mut Puppet, from: SocketAddr, to: SocketAddr) -> Result<Connection> {
     match puppet.connect(&Command::BeginConnect { from, to })? {
         Outcome::Connected(connection) => Ok(connection),
         Outcome::Failed { errno, .. } => Err(LabError::Step {
@@ -105,6 +106,17 @@ fn exhaust(stage: &mut Stage<'_>, ports: u64, failures: u64, by: ConnectBy) -> R
         pairs.push(stage.pair(listener, None)?);
     }
     stage.lab.tell(&format!("every port towards {to} is taken"));
+    fail_to_connect(stage, failures, by)?;
+    for pair in &pairs {
+        let how = close_in_turn(stage, pair, End::Client)?;
+        record_in_turn(stage, pair, End::Client, how);
+    }
+    stage.stop_listening(0, listener)
+}
+
+/// The client connects to the server `failures` times, and finds no port.
+pub(super) fn fail_to_connect(stage: &mut Stage<'_>, failures: u64, by: ConnectBy) -> Result<()> {
+    let to = stage.server_address();
     let limit = STEP + PER_FAILURE.saturating_mul(u32::try_from(failures).unwrap_or(u32::MAX));
     stage.client.tell_patiently(&Command::FailToConnect { to, by, times: failures }, limit)?;
     stage.lab.tell(&format!(
@@ -119,11 +131,7 @@ fn exhaust(stage: &mut Stage<'_>, ports: u64, failures: u64, by: ConnectBy) -> R
     for _ in 0..failures {
         stage.record_failure(to, 0, FAILED_OPEN);
     }
-    for pair in &pairs {
-        let how = close_in_turn(stage, pair, End::Client)?;
-        record_in_turn(stage, pair, End::Client, how);
-    }
-    stage.stop_listening(0, listener)
+    Ok(())
 }
 
 /// One listener, made by the parent, inherited by forked workers that accept in turn.

@@ -2,8 +2,8 @@
 
 use tcpmon_common::TcpState;
 
-use crate::lab::expectation::Substate;
 use crate::lab::puppet::Connection;
+use crate::lab::socket::{Ending, Substate};
 
 /// One of the two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +50,22 @@ pub(super) struct Life<'a> {
     pub(super) open: &'a [TcpState],
     pub(super) close: &'a [TcpState],
     pub(super) time_wait: Option<Substate>,
+    /// How it left the time-wait table, if it did.
+    pub(super) end: Option<Ending>,
+    /// It found that table full.
+    pub(super) overflow: bool,
 }
 
 impl<'a> Life<'a> {
     pub(super) fn new(open: &'a [TcpState], close: &'a [TcpState]) -> Self {
-        Self { open, close, time_wait: None }
+        Self { open, close, time_wait: None, end: None, overflow: false }
     }
 
     pub(super) fn then_time_wait(self, substate: Substate) -> Self {
         Self { time_wait: Some(substate), ..self }
+    }
+
+    pub(super) fn ended(self, how: Ending) -> Self {
+        Self { end: Some(how), ..self }
     }
 }

@@ -5,20 +5,29 @@ use std::net::SocketAddr;
 use tcpmon_common::TcpState;
 
 use super::pair::{End, Life, Pair};
+use crate::lab::edge::{LISTENER, edges};
 use crate::lab::error::{LabError, Result};
-use crate::lab::expectation::{Expectation, LISTENER, Process, Role, Socket, Substate, edges};
+use crate::lab::expectation::{Expectation, Namespace};
+use crate::lab::ledger::Checkpoint;
 use crate::lab::place::Lab;
 use crate::lab::protocol::{Command, SocketId};
 use crate::lab::puppet::{Connection, Outcome, Puppet, addressed};
-use crate::lab::recipe::{Addresses, ConnectBy, Recipe};
+use crate::lab::recipe::{ConnectBy, Recipe};
+use crate::lab::socket::{Process, Role, Socket, Substate};
 use crate::lab::table::Table;
+
+/// Who wants to look on when the recipe is at rest.
+pub(super) type Watch<'a> = Option<&'a mut dyn FnMut(&Checkpoint)>;
 
 /// Steps of this many connections are told, the rest pass in silence.
 const TOLD: u64 = 3;
 
 pub(super) struct Stage<'lab> {
     pub(super) lab: &'lab mut Lab,
-    recipe: Recipe,
+    pub(super) recipe: Recipe,
+    /// The client's namespace, and the server's if that is another.
+    pub(super) netns: Vec<Namespace>,
+    watch: Watch<'lab>,
     /// Two ports of this recipe's own; the first is the server's.
     pub(super) ports: [u16; 2],
     pub(super) client: Puppet,
@@ -30,12 +39,19 @@ pub(super) struct Stage<'lab> {
 
 impl<'lab> Stage<'lab> {
     /// A client and one server, in the namespaces that the recipe needs.
-    pub(super) fn set(lab: &'lab mut Lab, recipe: Recipe) -> Result<Self> {
+    pub(super) fn set(
+        lab: &'lab mut Lab,
+        recipe: Recipe,
+        netns: Vec<Namespace>,
+        watch: Watch<'lab>,
+    ) -> Result<Self> {
         let ports = lab.take_ports();
-        let client = Puppet::spawn(&lab.program, "lab-client", Some(&lab.namespaces[0].name))?;
+        let client = Puppet::spawn(&lab.program, "lab-client", Some(&netns[0].name))?;
         let mut stage = Self {
             lab,
             recipe,
+            netns,
+            watch,
             ports,
             client,
             servers: Vec::new(),
@@ -48,16 +64,27 @@ impl<'lab> Stage<'lab> {
     }
 
     pub(super) fn add_server(&mut self, comm: &str) -> Result<()> {
-        let place = usize::from(self.recipe.needs_wire());
-        let netns = &self.lab.namespaces[place].name;
-        self.servers.push(Puppet::spawn(&self.lab.program, comm, Some(netns))?);
+        let netns = self.netns_of(End::Server).name.clone();
+        self.servers.push(Puppet::spawn(&self.lab.program, comm, Some(&netns))?);
+        Ok(())
+    }
+
+    /// Where that end is.
+    pub(super) fn netns_of(&self, end: End) -> &Namespace {
+        &self.netns[if end == End::Client { 0 } else { self.netns.len() - 1 }]
+    }
+
+    /// The recipe is at rest: whoever wants to look on may.
+    pub(super) fn checkpoint(&mut self, what: &str) -> Result<()> {
+        if let Some(watch) = self.watch.as_mut() {
+            watch(&Checkpoint::of(what, &self.netns)?);
+        }
         Ok(())
     }
 
     pub(super) fn finish(self) -> Expectation {
-        let used = if self.recipe.needs_wire() { 2 } else { 1 };
-        let netns = self.lab.namespaces[..used].to_vec();
-        Expectation::of_sockets(self.recipe, self.lab.options.addresses, netns, self.sockets)
+        let addresses = self.lab.options.addresses;
+        Expectation::of_sockets(self.recipe, addresses, self.netns, self.sockets)
     }
 
     /// Where the server listens, or where nobody does.
@@ -121,6 +148,16 @@ impl<'lab> Stage<'lab> {
     /// The client connects, the server accepts (or the worker of it).
     pub(super) fn pair(&mut self, listener: SocketId, worker: Option<usize>) -> Result<Pair> {
         let client = self.connect(self.server_address())?;
+        self.accepted(client, listener, worker)
+    }
+
+    /// The server accepts what the client has connected.
+    pub(super) fn accepted(
+        &mut self,
+        client: Connection,
+        listener: SocketId,
+        worker: Option<usize>,
+    ) -> Result<Pair> {
         match self.servers[0].accept(listener, true, worker)? {
             Some(server) => Ok(Pair { client, server, at: 0, worker }),
             None => Err(LabError::Step {
@@ -224,7 +261,7 @@ impl<'lab> Stage<'lab> {
 
     /// Records the client's `connect()` that failed; `port` 0 is one that found no port.
     pub(super) fn record_failure(&mut self, to: SocketAddr, port: u16, states: &[TcpState]) {
-        let local = SocketAddr::new(self.lab.plan.client(self.lab.options.addresses), port);
+        let local = SocketAddr::new(self.lab.client_address(self.recipe), port);
         let owner = self.client.process().clone();
         self.record(Role::Active, local, Some(to), owner, &Life::new(&[], states));
         if let Some(last) = self.sockets.last_mut() {
@@ -240,27 +277,21 @@ impl<'lab> Stage<'lab> {
         owner: Process,
         life: &Life<'_>,
     ) {
-        let on_server = role != Role::Active || owner != *self.client.process();
-        let place = usize::from(self.recipe.needs_wire() && on_server);
+        let is_clients = role == Role::Active && owner == *self.client.process();
+        let end = if is_clients { End::Client } else { End::Server };
         self.sockets.push(Socket {
             role,
-            family: family(self.lab.options.addresses).to_owned(),
-            netns: self.lab.namespaces[place].inode,
+            family: self.lab.options.addresses.family().to_owned(),
+            netns: self.netns_of(end).inode,
             local,
             remote,
             owner,
             accepted_by: None,
             transitions: edges(&[life.open, life.close].concat()),
             time_wait: life.time_wait,
+            time_wait_end: life.end,
+            time_wait_overflow: life.overflow,
             port_exhausted: false,
         });
-    }
-}
-
-/// The family of the sockets: `AF_INET6` ones with IPv4-mapped addresses are IPv6 sockets.
-pub(super) fn family(addresses: Addresses) -> &'static str {
-    match addresses {
-        Addresses::Ipv4 => "ipv4",
-        Addresses::Ipv6 | Addresses::Ipv4Mapped => "ipv6",
     }
 }

@@ -1,0 +1,101 @@
+//! Accepted sockets: cloned from a listener, in softirq, and reported before they are complete.
+
+use crate::{
+    kernel::Sock,
+    maps::{EMBRYO, EMBRYOS, LISTENERS},
+    owner::STRANGER,
+    record::{Observed, report},
+    tally::BPF_ANY,
+    transition::keep,
+};
+use aya_ebpf::EbpfContext;
+use tcpmon_common::{Counters, DURATION_UNKNOWN, Embryo, Owner, Socket, TcpState, flags};
+
+const SYN_RECV: u8 = TcpState::SynRecv.number();
+const LISTEN: u8 = TcpState::Listen.number();
+
+/// `LISTEN -> SYN_RECV`: a socket cloned from its listener, whose owner it inherits.
+#[inline(always)]
+pub(crate) fn accepted<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, ts_ns: u64) {
+    let (owner, known) = match LISTENERS.get_ptr(sock.listener_mark()) {
+        Some(owner) => (owner, flags::OWNER_KNOWN),
+        None => (&raw const STRANGER, 0),
+    };
+    // SAFETY: points to a map's value or to a static.
+    let owner = unsafe { &*owner };
+    // Through Linux 6.12 `inet_csk_clone_lock()` reports the state before it sets the addresses
+    // and the cookie.
+    if sock.remote_port() == 0 {
+        let known = u64::from(known);
+        park(&Embryo { sock: sock.address(), since_ns: ts_ns, owner: *owner, known });
+    } else {
+        conceive(ctx, counters, sock, sock.cookie(), owner, known, ts_ns);
+    }
+}
+
+/// Begins to keep an accepted socket, and reports its `LISTEN -> SYN_RECV`.
+#[inline(always)]
+pub(crate) fn conceive<C: EbpfContext>(
+    ctx: &C,
+    counters: &mut Counters,
+    sock: Sock,
+    cookie: u64,
+    owner: &Owner,
+    known: u8,
+    ts_ns: u64,
+) {
+    let socket = Socket {
+        owner: *owner,
+        since_ns: ts_ns,
+        sport: sock.last_port(),
+        state: SYN_RECV,
+        flags: flags::PASSIVE | known,
+        by_state: 0,
+    };
+    keep(ctx, counters, cookie, &socket);
+    report(
+        &Observed {
+            sock,
+            cookie,
+            ts_ns,
+            duration_ns: DURATION_UNKNOWN,
+            sport: socket.sport,
+            old: LISTEN,
+            new: SYN_RECV,
+            flags: socket.flags,
+        },
+        &raw const socket.owner,
+    );
+}
+
+/// Sets an accepted socket aside until its second transition.
+#[inline(always)]
+fn park(embryo: &Embryo) {
+    let Some(slot) = EMBRYO.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own value; softirqs, where sockets are cloned, do not nest.
+    unsafe {
+        if (*slot).sock != 0 {
+            let _ = EMBRYOS.insert((*slot).sock, &*slot, BPF_ANY);
+        }
+        *slot = *embryo;
+    }
+}
+
+/// Takes an accepted socket back that was set aside, if it was.
+#[inline(always)]
+pub(crate) fn unpark(sock: Sock) -> Option<Embryo> {
+    let slot = EMBRYO.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own value.
+    unsafe {
+        if (*slot).sock == sock.address() {
+            let embryo = *slot;
+            (*slot).sock = 0;
+            return Some(embryo);
+        }
+    }
+    let parked = EMBRYOS.get_ptr(sock.address())?;
+    // SAFETY: a pointer to a map's value, which stays readable while the program runs.
+    let embryo = unsafe { *parked };
+    let _ = EMBRYOS.remove(sock.address());
+    Some(embryo)
+}

@@ -1,0 +1,72 @@
+//! Arrays of the probes' that are mapped into this process: reading one takes no system call.
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::ptr::NonNull;
+
+use aya::Pod;
+use aya::maps::{Array, IterableMap as _, MapData};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// An array map (`BPF_F_MMAPABLE`) in this process's memory.
+///
+/// The probes may write to it at any time, so it is only ever copied from and to, never lent.
+#[derive(Debug)]
+pub(super) struct Mapped<T> {
+    start: NonNull<T>,
+    len: u32,
+    values: PhantomData<T>,
+}
+
+// SAFETY: the memory belongs to no thread.
+unsafe impl<T: Send> Send for Mapped<T> {}
+
+impl<T: Pod> Mapped<T> {
+    /// Maps all of `array`. The map itself lives on while it is mapped.
+    pub(super) fn new(array: &Array<MapData, T>) -> io::Result<Self> {
+        // The kernel's arrays have elements of a multiple of eight bytes.
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
+        let mut mapped = Self { start: NonNull::dangling(), len: 0, values: PhantomData };
+        let len = array.len();
+        let start = map(array.map().fd().as_fd(), size_of::<T>() * len as usize)?;
+        mapped.start = start.cast();
+        mapped.len = len;
+        Ok(mapped)
+    }
+
+    /// The value at `index` now; `None` behind the end.
+    pub(super) fn get(&self, index: u32) -> Option<T> {
+        // SAFETY: inside, and any bytes are a value.
+        self.place(index).map(|place| unsafe { place.read_volatile() })
+    }
+
+    /// Sets the value at `index`; false behind the end.
+    pub(super) fn set(&mut self, index: u32, value: T) -> bool {
+        // SAFETY: inside, and mapped for writing.
+        self.place(index).map(|place| unsafe { place.write_volatile(value) }).is_some()
+    }
+
+    fn place(&self, index: u32) -> Option<NonNull<T>> {
+        // SAFETY: the index is inside.
+        (index < self.len).then(|| unsafe { self.start.add(index as usize) })
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        let bytes = size_of::<T>() * self.len as usize;
+        if bytes > 0 {
+            // SAFETY: mapped by `new()` with this size, and nobody has a pointer into it who
+            // outlives this.
+            let _unmapped = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
+        }
+    }
+}
+
+fn map(map: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping, at a place that the kernel chooses.
+    let start = unsafe { mmap(std::ptr::null_mut(), bytes, access, MapFlags::SHARED, map, 0) }?;
+    NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))
+}

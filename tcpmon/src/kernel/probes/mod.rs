@@ -1,0 +1,208 @@
+//! Loading the probes, attaching them, and the handles to what they fill.
+
+mod error;
+mod object;
+mod settings;
+
+pub use error::ProbeError;
+pub use settings::{MapSizes, Scope, TimeWaitMode};
+
+pub(super) use error::refusal;
+pub(super) use object::program;
+
+use super::{
+    census::Census,
+    counters::CounterMaps,
+    iterator,
+    requirements::ProbeCheck,
+    sock_diag::{self, States},
+};
+use aya::{
+    Ebpf,
+    maps::{Array, Map, MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, Iter, ProgramError, links::FdLink},
+};
+use error::one_line;
+use object::{
+    OWNERS, STATE, TIMERS, census, kernel_types, load_object, load_owners, load_state, load_timer,
+    take, tw_timer_handler,
+};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+use tcpmon_common::Control;
+
+/// The probes, attached until `links` is dropped.
+pub struct Probes {
+    /// What to tell the probes.
+    pub control: Array<MapData, Control>,
+    /// Exact counters.
+    pub counters: CounterMaps,
+    /// Records lost for want of room on the ring, for the reader.
+    pub reader_lost: PerCpuArray<MapData, u64>,
+    /// Records.
+    pub events: RingBuf<MapData>,
+    /// Counts all sockets of a network namespace.
+    pub census: Census,
+    /// Log lines of the probes.
+    pub log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    /// The attached programs by name.
+    pub programs: Vec<(&'static str, OwnedFd)>,
+    /// What holds the programs to their hooks.
+    pub links: Vec<FdLink>,
+}
+
+impl std::fmt::Debug for Probes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probes").finish_non_exhaustive()
+    }
+}
+
+impl Probes {
+    /// Loads and attaches the probes, and names the owners of the sockets that are open already.
+    ///
+    /// # Errors
+    ///
+    /// Where this machine cannot run them, or the kernel refuses one: in one line, the whole of
+    /// the verifier's words on the debug log.
+    pub fn start(sizes: MapSizes, scope: Scope) -> Result<Self, ProbeError> {
+        super::requirements::refuse()?;
+        let (offsets, types) = kernel_types()?;
+        let handler = match scope.time_wait {
+            TimeWaitMode::Exact => tw_timer_handler(&offsets, &types)?,
+            TimeWaitMode::Sampled => 0,
+        };
+        let mut ebpf = load_object(&offsets, &types, sizes, scope, handler)?;
+
+        load_state(&mut ebpf, &types)?;
+        load_owners(&mut ebpf, &types)?;
+        let timers: &[_] = if handler == 0 { &[] } else { &TIMERS };
+        for (name, tracepoint) in timers {
+            load_timer(&mut ebpf, &types, name, tracepoint)?;
+        }
+        // Twenty megabytes that are not needed again.
+        drop(types);
+
+        // Before any socket is counted: the cells have to be there.
+        let census = census(&mut ebpf)?;
+        let mut links = Vec::new();
+        let mut programs = Vec::new();
+        for name in [STATE].into_iter().chain(timers.iter().map(|(name, _)| *name)) {
+            let probe: &mut BtfTracePoint = program(&mut ebpf, name)?;
+            let link = probe.attach().and_then(|id| probe.take_link(id));
+            links.push(FdLink::from(link.map_err(refusal("attach", name))?));
+            programs.push((name, duplicate(probe.fd(), name)?));
+        }
+        adopt_open_sockets(&mut ebpf)?;
+
+        give_memory_back();
+
+        let log = aya_log::EbpfLogger::init(&mut ebpf)
+            .inspect_err(|error| log::debug!("no log from the probes: {error}"))
+            .ok();
+        Ok(Self {
+            reader_lost: PerCpuArray::try_from(second_handle(&ebpf, "RING_LOST")?)
+                .map_err(|_| ProbeError::Object("RING_LOST"))?,
+            control: take(&mut ebpf, "CONTROL")?,
+            counters: CounterMaps {
+                counters: take(&mut ebpf, "COUNTERS")?,
+                ring_lost: take(&mut ebpf, "RING_LOST")?,
+                services: take(&mut ebpf, "SERVICES")?,
+                failures: take(&mut ebpf, "PORT_FAILURES")?,
+                time_waits: take(&mut ebpf, "NAMESPACES")?,
+                entered: take(&mut ebpf, "ENTERED")?,
+                departures: take(&mut ebpf, "DEPARTURE")?,
+            },
+            events: take(&mut ebpf, "EVENTS")?,
+            census,
+            log,
+            programs,
+            links,
+        })
+    }
+}
+
+/// Returns what loading needed to the system: glibc would keep it for ever.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only frees memory that is free already.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Loads each probe for itself, and tells what came of it.
+pub fn try_each() -> Vec<ProbeCheck> {
+    let load = |load: fn(&mut Ebpf, &aya::Btf) -> Result<(), ProbeError>| {
+        let (offsets, types) = kernel_types().map_err(|error| error.to_string())?;
+        let mut ebpf = load_object(&offsets, &types, MapSizes::SMALL, Scope::default(), 0)
+            .map_err(|error| error.to_string())?;
+        load(&mut ebpf, &types).map_err(|error| match error {
+            ProbeError::Program { reason, .. } => reason,
+            other => other.to_string(),
+        })
+    };
+    vec![
+        ProbeCheck {
+            name: "tp_btf/inet_sock_set_state",
+            purpose: "counts and reports every TCP state transition",
+            result: load(load_state),
+        },
+        ProbeCheck {
+            name: "iter/task_file",
+            purpose: "names the owners of sockets older than the daemon",
+            result: load(load_owners),
+        },
+        ProbeCheck {
+            name: "tp_btf/timer_*",
+            purpose: "tell how sockets enter and leave TIME_WAIT (--time-wait sampled does without)",
+            result: load(|ebpf, types| {
+                TIMERS.iter().try_for_each(|(name, at)| load_timer(ebpf, types, name, at))
+            }),
+        },
+        ProbeCheck {
+            name: "sock_diag",
+            purpose: "lists sockets by destination and state",
+            result: sock_diag::list(States::BUT_TIME_WAIT, |_| {})
+                .map_err(|error| format!("{error}; the kernel needs tcp_diag (modprobe tcp_diag)")),
+        },
+    ]
+}
+
+/// Runs the iterator once and unloads it.
+fn adopt_open_sockets(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
+    let owners: &mut Iter = program(ebpf, OWNERS)?;
+    let link =
+        owners.attach().and_then(|id| owners.take_link(id)).map_err(refusal("attach", OWNERS))?;
+    let run = |error: io::Error| ProbeError::Program {
+        action: "run",
+        probe: OWNERS,
+        reason: error.to_string(),
+    };
+    let pass = link.into_file().map_err(|error| run(io::Error::other(error)))?;
+    iterator::drain(pass).map_err(run)?;
+    owners.unload().map_err(refusal("unload", OWNERS))
+}
+
+/// Another handle to a map, for another thread.
+fn second_handle(ebpf: &Ebpf, name: &'static str) -> Result<Map, ProbeError> {
+    let map = ebpf.map(name).ok_or(ProbeError::Object(name))?;
+    let Map::PerCpuArray(data) = map else { return Err(ProbeError::Object(name)) };
+    let fd = data.fd().as_fd().try_clone_to_owned();
+    fd.map_err(|error| ProbeError::Maps(error.to_string()))
+        .and_then(|fd| MapData::from_fd(fd).map_err(|error| ProbeError::Maps(one_line(&error))))
+        .map(Map::PerCpuArray)
+}
+
+fn duplicate(
+    fd: Result<&aya::programs::ProgramFd, ProgramError>,
+    probe: &'static str,
+) -> Result<OwnedFd, ProbeError> {
+    let fd = fd.map_err(refusal("account for", probe))?;
+    fd.as_fd().try_clone_to_owned().map_err(|error| ProbeError::Program {
+        action: "account for",
+        probe,
+        reason: error.to_string(),
+    })
+}

@@ -1,0 +1,136 @@
+//! The BPF object: its programs and maps, and how they are loaded.
+
+use super::{
+    error::{ProbeError, one_line, refusal},
+    settings::{MapSizes, Scope, TimeWaitMode},
+};
+use crate::kernel::{
+    cells::Cells, census::Census, offsets, requirements::Refusal, sockets::SocketTable, tw_handler,
+};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::Map,
+    programs::{BtfTracePoint, Iter},
+};
+use tcpmon_common::{MAX_CELLS, Offsets, WAYS};
+
+/// The probes as one BPF object, embedded so that the program is one file.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcpmon.bpf.o"));
+
+/// The program on the tracepoint.
+pub(super) const STATE: &str = "tcpmon_state";
+/// The iterator over open files.
+pub(super) const OWNERS: &str = "tcpmon_owners";
+/// The programs on timers, each with its tracepoint. The start comes last, so that while they are
+/// being attached no socket is seen to enter that would not be seen to leave.
+pub(super) const TIMERS: [(&str, &str); 3] = [
+    ("tcpmon_timer_expire", "timer_expire_entry"),
+    ("tcpmon_timer_cancel", "timer_cancel"),
+    ("tcpmon_timer_start", "timer_start"),
+];
+
+/// The field offsets, by our own reader, and the type information that aya needs to load.
+pub(super) fn kernel_types() -> Result<(Offsets, aya::Btf), ProbeError> {
+    let offsets = offsets::of_running_kernel().map_err(Refusal::from)?;
+    let types = aya::Btf::from_sys_fs().map_err(|error| ProbeError::Maps(one_line(&error)))?;
+    Ok((offsets, types))
+}
+
+pub(super) fn load_object(
+    offsets: &Offsets,
+    types: &aya::Btf,
+    sizes: MapSizes,
+    scope: Scope,
+    handler: u64,
+) -> Result<Ebpf, ProbeError> {
+    let sets = sizes.sockets.div_ceil(u32::try_from(WAYS).unwrap_or(1)).max(1);
+    let sets = sets.checked_next_power_of_two().unwrap_or(1 << 31);
+    let set_mask = sets - 1;
+    let sampled = u32::from(scope.time_wait == TimeWaitMode::Sampled);
+    let only_netns = scope.only_netns.unwrap_or(0);
+    let cells = sizes.destinations.clamp(1, MAX_CELLS);
+    let ring_bytes = sizes.ring_bytes.max(page_size()).checked_next_power_of_two();
+    EbpfLoader::new()
+        .btf(Some(types))
+        .override_global("OFFSETS", offsets, true)
+        .override_global("SET_MASK", &set_mask, true)
+        .override_global("TW_HANDLER", &handler, true)
+        .override_global("TIME_WAIT_SAMPLED", &sampled, true)
+        .override_global("ONLY_NETNS", &only_netns, true)
+        .map_max_entries("SOCKET_SETS", sets)
+        .map_max_entries("EVENTS", ring_bytes.unwrap_or(1 << 31))
+        .map_max_entries("SOCKETS", sizes.sockets)
+        .map_max_entries("LISTENERS", sizes.listeners)
+        .map_max_entries("SERVICES", sizes.services)
+        .map_max_entries("PORT_FAILURES", sizes.failures)
+        .map_max_entries("EMBRYOS", sizes.embryos)
+        .map_max_entries("NAMESPACES", sizes.namespaces)
+        .map_max_entries("ENTERED", sizes.services)
+        .map_max_entries("CELLS", cells)
+        .map_max_entries("CELL_OF", cells)
+        .map_max_entries("FREE_CELLS", cells)
+        .load(OBJECT)
+        .map_err(|error| ProbeError::Maps(one_line(&error)))
+}
+
+fn page_size() -> u32 {
+    u32::try_from(rustix::param::page_size()).unwrap_or(4096)
+}
+
+/// The function that the timers of time-wait sockets call.
+pub(super) fn tw_timer_handler(offsets: &Offsets, types: &aya::Btf) -> Result<u64, ProbeError> {
+    match tw_handler::from_kallsyms() {
+        Ok(Some(address)) => return Ok(address),
+        Ok(None) => log::debug!("/proc/kallsyms hides its addresses"),
+        Err(error) => log::debug!("cannot read /proc/kallsyms: {error}"),
+    }
+    let mut ebpf = load_object(offsets, types, MapSizes::SMALL, Scope::default(), 0)?;
+    tw_handler::learn(&mut ebpf, types)
+}
+
+pub(super) fn load_state(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
+    program::<BtfTracePoint>(ebpf, STATE)?
+        .load("inet_sock_set_state", types)
+        .map_err(refusal("load", STATE))
+}
+
+pub(super) fn load_timer(
+    ebpf: &mut Ebpf,
+    types: &aya::Btf,
+    name: &'static str,
+    tracepoint: &str,
+) -> Result<(), ProbeError> {
+    program::<BtfTracePoint>(ebpf, name)?.load(tracepoint, types).map_err(refusal("load", name))
+}
+
+pub(super) fn load_owners(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
+    program::<Iter>(ebpf, OWNERS)?.load("task_file", types).map_err(refusal("load", OWNERS))
+}
+
+/// What counts sockets, by what the probes keep of them.
+pub(super) fn census(ebpf: &mut Ebpf) -> Result<Census, ProbeError> {
+    let (sets, overflow) = (take(ebpf, "SOCKET_SETS")?, take(ebpf, "SOCKETS")?);
+    let (cells, of, free) =
+        (take(ebpf, "CELLS")?, take(ebpf, "CELL_OF")?, take(ebpf, "FREE_CELLS")?);
+    let maps = |error: std::io::Error| ProbeError::Maps(error.to_string());
+    let table = SocketTable::new(&sets, overflow).map_err(maps)?;
+    Ok(Census::new(table, Cells::new(&cells, of, free).map_err(maps)?))
+}
+
+/// A program of the object.
+pub(in crate::kernel) fn program<'a, P>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut P, ProbeError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(ProbeError::Object(name))
+}
+
+/// A map of the object, taken out of it.
+pub(super) fn take<M: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, ProbeError> {
+    ebpf.take_map(name).and_then(|map| M::try_from(map).ok()).ok_or(ProbeError::Object(name))
+}
