@@ -40,6 +40,14 @@ impl Reading {
     pub fn is_quiet(&self) -> bool {
         self.before == self.after
     }
+
+    /// Whether no socket has been in the table since the counting began.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.is_quiet()
+            && TimeWaits { net_cookie: self.before.net_cookie, ..TimeWaits::default() }
+                == self.before
+    }
 }
 
 /// What the ledger said less what the kernel says; 0 while the two can be the same.
@@ -92,8 +100,18 @@ pub struct Ledger {
 impl Ledger {
     /// Holds the ledger against the kernel, and corrects it where they differ.
     pub fn reconcile(&mut self, reading: &Reading) -> Drift {
-        let Reading { before, kernel, after, half_way } = reading;
-        let half_way = if reading.is_quiet() { 0 } else { half_way.cast_signed() };
+        self.narrow(reading, if reading.is_quiet() { 0 } else { reading.half_way })
+    }
+
+    /// As [`Self::reconcile`], where sockets may be half-way although nothing has happened while
+    /// it was read.
+    pub fn reconcile_loosely(&mut self, reading: &Reading) -> Drift {
+        self.narrow(reading, reading.half_way)
+    }
+
+    fn narrow(&mut self, reading: &Reading, half_way: u64) -> Drift {
+        let Reading { before, kernel, after, .. } = reading;
+        let half_way = half_way.cast_signed();
         let number = u64::cast_signed;
         let grown = |started: u64, cancelled: u64| number(started.wrapping_sub(cancelled));
         let counter = |offset: &mut Offset, kernel: Option<u64>, of: fn(&TimeWaits) -> u64| {

@@ -30,6 +30,7 @@ fn inside<T: Send>(lab: &Lab, work: impl FnOnce() -> T + Send) -> T {
     lab::inside(&lab.namespaces()[0].name, work)
 }
 
+/// For tests that have the machine for themselves: the probes come and go with the variable.
 fn start(destinations: u32) -> Probes {
     Probes::start(MapSizes { destinations, ..MapSizes::default() }, Scope::default())
         .expect("probes")
@@ -116,7 +117,7 @@ fn take(census: &mut Census) -> levels::Groups {
 
 #[test]
 fn time_wait_by_destination_again_and_again_and_only_of_this_namespace() {
-    let _turn = Turn::shared();
+    let _turn = Turn::alone();
     let mut probes = start(1024);
     for addresses in [Addresses::Ipv4, Addresses::Ipv6] {
         let mut lab = lab::open(addresses);
@@ -161,7 +162,7 @@ fn what_finds_no_cell_is_listed() {
 #[test]
 fn many_groups_are_all_told_apart() {
     const GROUPS: u16 = 2_000;
-    let _turn = Turn::shared();
+    let _turn = Turn::alone();
     let mut probes = start(u32::from(GROUPS) + 1);
     let lab = lab::open(Addresses::Ipv4);
     inside(&lab, || {
@@ -189,7 +190,7 @@ fn many_groups_are_all_told_apart() {
 
 #[test]
 fn every_state_family_and_side() {
-    let _turn = Turn::shared();
+    let _turn = Turn::alone();
     let mut probes = start(1024);
     let lab = lab::open(Addresses::Ipv4);
     inside(&lab, || {
@@ -250,7 +251,7 @@ fn every_state_family_and_side() {
 
 #[test]
 fn sockets_older_than_the_probes_have_a_side_too() {
-    let _turn = Turn::shared();
+    let _turn = Turn::alone();
     let lab = lab::open(Addresses::Ipv4);
     inside(&lab, || {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 903)).expect("a port");

@@ -72,7 +72,7 @@ fn nobody_need_watch() {
     let daemon = Daemon::start(&turn, &[]);
     let mut lab = lab::open(Addresses::Ipv4);
     let netns = lab.namespaces()[0].name.clone();
-    lab.perform(Recipe::ExhaustedNonblocking, Some(FAILURES)).expect("failures");
+    lab::perform(&mut lab, Recipe::ExhaustedNonblocking, FAILURES).expect("failures");
     let metrics = daemon.metrics();
     let counted: u64 = metrics
         .series("tcpmon_connect_port_failures_total")

@@ -60,7 +60,7 @@ fn every_family_is_there_with_its_labels() {
     // Nobody listens there.
     let daemon = Daemon::start(&turn, &["--alertmanager.url", "http://127.0.0.1:9"]);
     let mut lab = lab::open(Addresses::Ipv6);
-    lab.perform(Recipe::Exhausted, Some(3)).expect("failures");
+    lab::perform(&mut lab, Recipe::Exhausted, 3).expect("failures");
     let metrics = daemon.metrics();
     for (name, kind, labels) in FAMILIES {
         assert_eq!(metrics.families.get(*name).map(String::as_str), Some(*kind), "{name}");
@@ -99,7 +99,7 @@ fn the_probes_runs_and_their_cost_are_measured() {
     };
     let before = daemon.metrics();
     let mut lab = lab::open(Addresses::Ipv4);
-    let done = lab.perform(Recipe::ClientFirst, Some(20)).expect("connections");
+    let done = lab::perform(&mut lab, Recipe::ClientFirst, 20).expect("connections");
     let after = daemon.metrics();
     assert!(runs(&after) - runs(&before) >= done.shown_transitions());
     let seconds: f64 = after

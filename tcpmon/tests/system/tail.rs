@@ -93,7 +93,7 @@ fn every_filter_lets_through_exactly_what_it_names() {
     let mut happened = 0;
     for lab in &mut labs {
         for recipe in [Recipe::ServerFirst, Recipe::Refused, Recipe::ResetByClient] {
-            happened += lab.perform(recipe, Some(2)).expect("connections").shown_transitions();
+            happened += lab::perform(lab, recipe, 2).expect("connections").shown_transitions();
         }
     }
     let all: Vec<Event> = (0..happened)
@@ -181,7 +181,7 @@ fn columns_stand_below_their_headings() {
     let tail = Tail::start_plain(&daemon, &["--netns", &inodes]);
     let mut wanted = 0;
     for lab in [&mut plain, &mut mapped, &mut lab] {
-        wanted += lab.perform(Recipe::Exhausted, Some(1)).expect("connections").shown_transitions();
+        wanted += lab::perform(lab, Recipe::Exhausted, 1).expect("connections").shown_transitions();
     }
     let mut header = tail.lines.next().expect("a header");
     let names: Vec<&str> = header.split_whitespace().collect();
@@ -231,7 +231,8 @@ fn connect_until_it_ends(lab: &mut Lab, tail: &mut Tail) {
 
 #[test]
 fn without_a_daemon_it_uses_probes_of_its_own() {
-    let _turn = Turn::shared();
+    // It attaches probes of its own, who knows when.
+    let _turn = Turn::alone();
     let mut lab = lab::open(Addresses::Ipv4);
     let netns = lab.namespaces()[0].inode.to_string();
     let nowhere = "/nowhere/tcpmon.sock";
@@ -259,7 +260,8 @@ fn without_a_daemon_it_uses_probes_of_its_own() {
 
 #[test]
 fn standalone_ends_by_signal() {
-    let _turn = Turn::shared();
+    // It attaches probes of its own, who knows when.
+    let _turn = Turn::alone();
     let mut lab = lab::open(Addresses::Ipv4);
     let netns = lab.namespaces()[0].inode.to_string();
     let tail = Tail::start_alone(&["--json", "--standalone", "--netns", &netns]);

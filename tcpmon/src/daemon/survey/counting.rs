@@ -63,7 +63,13 @@ fn is_incomplete(counted: &[CountedGroup], found: &Found) -> bool {
     found.counters.time_wait.is_none_or(|level| level > known) || counted.iter().any(is_bound)
 }
 
-/// Whether sockets may leave the time-wait table without a sign: no probe tells of it.
+/// Whether something may change in the time-wait table without a sign: in sampled mode no probe
+/// tells of it, and the peer's FIN, which ends the substate `FIN_WAIT2`, sets no timer anew where
+/// that would come into the same slot of the wheel (`__mod_timer()` in kernel/time/timer.c).
 pub(super) fn is_restless(memory: &Memory, exact: bool) -> bool {
-    !exact && memory.found.counters.time_wait.is_none_or(|sockets| sockets > 0)
+    let found = &memory.found;
+    let awaits_fin =
+        || found.census.as_ref().is_some_and(|taken| !taken.counted_fin_wait2.is_empty());
+    let is_empty = found.counters.time_wait == Some(0);
+    !is_empty && (!exact || awaits_fin())
 }

@@ -9,6 +9,7 @@
 mod counting;
 mod findings;
 mod following;
+mod reconciling;
 mod round;
 
 pub use findings::{Findings, Found};

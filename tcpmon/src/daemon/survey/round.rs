@@ -4,6 +4,7 @@ use super::{
     Sources,
     counting::is_restless,
     findings::{Findings, Found},
+    reconciling::reconcile,
 };
 use crate::{
     kernel::{
@@ -15,11 +16,7 @@ use crate::{
         net_counters::NetCounters,
         visit::{self, VisitError, Visitor},
     },
-    model::{
-        budget::Budget,
-        ledger::{Drift, KernelBooks, Reading},
-        sysctls::Sysctls,
-    },
+    model::{budget::Budget, sysctls::Sysctls},
 };
 use aya::maps::MapError;
 use rustix::time::ClockId;
@@ -29,10 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tcpmon_common::{ACTIVITY, Counters, TimeWaits};
-
-/// How often the kernel's number is read again where it does not agree with the counts: a socket
-/// may be half-way into the table or out of it.
-const READINGS: usize = 4;
 
 /// What tells whether something has happened in a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +42,8 @@ pub(super) struct Memory {
     pub(super) visited: Option<Sign>,
     /// The sign under which its sockets were last counted, and when.
     pub(super) counted: Option<(Sign, Instant)>,
+    /// The ledger contradicted the kernel at the last visit, and has not been changed for it yet.
+    pub(super) doubted: bool,
     /// When its sysctls were last read.
     pub(super) sysctls_read: Option<Instant>,
 }
@@ -224,39 +219,35 @@ impl Surveyor {
             }
             let mut found = (*memory.found).clone();
             let (counters, exact) = (&self.counters, self.keep.exact);
+            let mut doubted = memory.doubted;
             let older = found.net_cookie;
             let done = self.visitor.visit(&namespace, || {
                 let net_cookie = visit::cookie_of_this_thread().unwrap_or(0);
                 if ![0, net_cookie].contains(&older) {
                     // Another has the number now, and it was made while the daemon ran.
                     found = Found { first: NetCounters::zeros(), ..Found::default() };
+                    doubted = false;
                 }
                 found.net_cookie = net_cookie;
                 found.sysctls = Sysctls::of_this_thread();
-                reconcile(&mut found, namespace.inode, counters, exact)
+                reconcile(&mut found, namespace.inode, counters, exact, doubted)
             });
-            match done {
+            memory.doubted = match done {
                 Ok(done) => done?,
                 Err(VisitError::Gone(_)) => {
                     one_has_gone = true;
                     continue;
                 }
-                Err(error) => complain(&mut self.complaints, &error),
-            }
-            if let Some(drift) = found.drift.filter(|drift| *drift != Drift::default()) {
-                let Drift { level, entered, reused } = drift;
-                log::warn!(
-                    "the ledger of TIME_WAIT in the network namespace {} was off by {level} \
-                     sockets, {entered} entries and {reused} reused; it has been corrected to the \
-                     kernel's numbers",
-                    namespace.inode
-                );
-            }
+                Err(error) => {
+                    complain(&mut self.complaints, &error);
+                    false
+                }
+            };
             if found.net_cookie != older {
                 let mut counters = lock(&self.counters);
                 counters.forget_namespace(namespace.inode, Some(found.net_cookie))?;
             }
-            memory.visited = Some(sign);
+            memory.visited = (!memory.doubted).then_some(sign);
             memory.found = Arc::new(found);
             memory.sysctls_read = Some(now);
         }
@@ -283,49 +274,6 @@ pub(super) fn complain(made: &mut HashSet<String>, error: &dyn std::fmt::Display
     if made.len() < COMPLAINTS {
         made.insert(text);
     }
-}
-
-/// Reads the kernel's counters of this thread's namespace and holds the ledger against them.
-fn reconcile(
-    found: &mut Found,
-    inode: u32,
-    counters: &Mutex<CounterMaps>,
-    exact: bool,
-) -> Result<(), MapError> {
-    let half_way = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
-    let is_first = found.counters == NetCounters::default();
-    for attempt in 1..=READINGS {
-        let before = lock(counters).time_waits_of(inode, found.net_cookie)?;
-        match NetCounters::of_this_thread() {
-            Ok(read) => found.counters = read,
-            Err(error) => {
-                log::warn!("{error}");
-                found.drift = None;
-                return Ok(());
-            }
-        }
-        let after = lock(counters).time_waits_of(inode, found.net_cookie)?;
-        let Some(level) = found.counters.time_wait.filter(|_| exact) else {
-            found.drift = None;
-            break;
-        };
-        let (entered, reused) = (found.counters.entered(), found.counters.recycled);
-        let kernel = KernelBooks { level, entered, reused };
-        let mut ledger = found.ledger;
-        let drift = ledger.reconcile(&Reading { before, kernel, after, half_way });
-        if drift == Drift::default() || attempt == READINGS {
-            found.ledger = ledger;
-            found.drift = Some(drift);
-            let missed = |drift: i64| u64::try_from(-drift).unwrap_or(0);
-            found.missed_entered += missed(drift.entered);
-            found.missed_reused += missed(drift.reused);
-            break;
-        }
-    }
-    if is_first && found.first == NetCounters::default() {
-        found.first = found.counters;
-    }
-    Ok(())
 }
 
 fn sign(inode: u32, totals: &Counters, time_waits: &HashMap<u32, TimeWaits>) -> Sign {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::exposition::{self, Metrics};
 use super::http::{self, Body, Response};
 use super::program::{Lines, signal, start, tethered, wait};
-use super::turn::Turn;
+use super::turn::{ChangingProbes, Turn};
 use super::{PATIENCE, eventually};
 
 /// A running daemon, on a socket in a folder of its own; ends when dropped.
@@ -63,6 +63,7 @@ impl Daemon {
         let socket = folder.join("tcpmon.sock");
         let path = socket.to_str().expect("UTF-8");
         let mut command = tethered(&[&["daemon", "--socket", path], arguments].concat());
+        let _until_attached = ChangingProbes::hold();
         let mut child = start(command.stdout(Stdio::null()));
         let log = Lines::of(child.stderr.take().expect("a pipe"));
         let mut addresses = Vec::new();
@@ -166,6 +167,7 @@ impl Daemon {
 
     /// Ends it by a signal.
     pub(crate) fn end(mut self, by: Signal) -> Ended {
+        let _until_detached = ChangingProbes::hold();
         let sent = Instant::now();
         signal(&self.child, by);
         let status = wait(&mut self.child);
@@ -178,6 +180,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
+            let _until_detached = ChangingProbes::hold();
             let _gone = self.child.kill();
             let _gone = self.child.wait();
         }

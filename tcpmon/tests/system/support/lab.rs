@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::thread;
 
+use super::turn::SteadyProbes;
 use clap::Parser;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use xtask::lab::{Addresses, Expectation, Lab, LabArgs, LabError, Options, Recipe};
@@ -39,8 +40,10 @@ pub(crate) fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) 
     })
 }
 
-/// Carries out a recipe; `None`, and a line that says why, where this kernel cannot.
+/// Carries out a recipe, for who counts to the unit; `None`, and a line that says why, where this
+/// kernel cannot.
 pub(crate) fn perform(lab: &mut Lab, recipe: Recipe, connections: u64) -> Option<Expectation> {
+    let _meanwhile = SteadyProbes::hold();
     told(recipe, lab.perform(recipe, Some(connections)))
 }
 

@@ -8,7 +8,7 @@ use xtask::lab::{Addresses, Recipe};
 use crate::support::books::{Auditor, PROMPT};
 use crate::support::daemon::Daemon;
 use crate::support::lab;
-use crate::support::turn::Turn;
+use crate::support::turn::{SteadyProbes, Turn};
 
 /// Connections of each piece of a load.
 const PIECE: u64 = 4000;
@@ -21,6 +21,7 @@ fn under(recipe: Recipe, addresses: Addresses, pieces: u32) {
     let mut auditor = Auditor::new(&daemon);
     auditor.begin(&netns);
     for piece in 0..pieces {
+        let _meanwhile = SteadyProbes::hold();
         let over = AtomicBool::new(false);
         let looks = thread::scope(|scope| {
             let load = scope.spawn(|| {

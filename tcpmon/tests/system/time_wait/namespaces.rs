@@ -7,7 +7,7 @@ use crate::support::daemon::Daemon;
 use crate::support::event::Event;
 use crate::support::exposition::Metrics;
 use crate::support::tail::Tail;
-use crate::support::turn::Turn;
+use crate::support::turn::{SteadyProbes, Turn};
 use crate::support::{eventually, lab};
 
 const SOCKETS: u64 = 5;
@@ -32,7 +32,9 @@ fn takes_its_series_along(addresses: Addresses) {
     let tail = Tail::start(&daemon, &["--netns", &doomed.inode.to_string()]);
     let mut auditor = Auditor::new(&daemon);
     let mut watch = |at: &Checkpoint| auditor.check(at);
+    let steady = SteadyProbes::hold();
     let done = lab.perform_watched(Recipe::NamespaceRemoved, Some(SOCKETS), &mut watch);
+    drop(steady);
     let done = lab::told(Recipe::NamespaceRemoved, done).expect("any kernel can");
     assert_eq!(done.netns, std::slice::from_ref(&doomed));
     let seen = tail.events(done.shown_transitions());
@@ -65,7 +67,7 @@ fn that_gets_the_inode_of_one_that_has_gone_begins_anew() {
         let netns = lab.namespaces()[0].clone();
         let told = Told::of(&daemon.metrics(), &netns.name);
         assert_eq!((told.entered, told.left()), (0, 0), "of nothing done: {told:?}");
-        lab.perform(Recipe::DataAfterClose, Some(connections)).expect("a recipe");
+        lab::perform(&mut lab, Recipe::DataAfterClose, connections).expect("a recipe");
         let mut told = Told::default();
         eventually("the books of this namespace alone", || {
             told = Told::of(&daemon.metrics(), &netns.name);
@@ -87,6 +89,7 @@ fn that_is_made_later_has_books_of_its_own() {
         let connections = 3 + at as u64;
         let mut auditor = Auditor::new(&daemon);
         let mut watch = |at: &Checkpoint| auditor.check(at);
+        let _meanwhile = SteadyProbes::hold();
         lab.perform_watched(Recipe::ServerFirst, Some(connections), &mut watch).expect("a recipe");
     }
     let metrics = daemon.metrics();

@@ -7,7 +7,7 @@ use xtask::lab::{Addresses, Checkpoint, Expectation, Lab, Recipe};
 use crate::support::books::{Auditor, PROMPT};
 use crate::support::daemon::Daemon;
 use crate::support::expected::reason;
-use crate::support::turn::Turn;
+use crate::support::turn::{SteadyProbes, Turn};
 use crate::support::{eventually, lab};
 
 /// How often each recipe is carried out.
@@ -28,6 +28,7 @@ fn audit(daemon: &Daemon, lab: &mut Lab, recipe: Recipe) -> Option<Expectation> 
         auditor.check(at);
         checked += 1;
     };
+    let _meanwhile = SteadyProbes::hold();
     let done = lab.perform_watched(recipe, Some(connections(recipe)), &mut watch);
     let done = lab::told(recipe, done)?;
     assert!(checked >= 2, "{checked} checkpoints");

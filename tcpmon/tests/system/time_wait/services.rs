@@ -8,7 +8,7 @@ use crate::support::books::{Auditor, PROMPT, sum};
 use crate::support::daemon::Daemon;
 use crate::support::expected::service_of;
 use crate::support::exposition::Metrics;
-use crate::support::turn::Turn;
+use crate::support::turn::{SteadyProbes, Turn};
 use crate::support::{eventually, lab, slowness};
 
 /// Of the first service; the others leave twice and three times as many.
@@ -41,7 +41,9 @@ fn are_named_with_their_figures(fewest: u64, addresses: Addresses) {
     for netns in &namespaces {
         auditor.begin(netns);
     }
+    let steady = SteadyProbes::hold();
     let done = lab.perform(Recipe::ThreeServices, Some(fewest)).expect("three services");
+    drop(steady);
     auditor.check_now("three services", &namespaces);
 
     let mut wanted: BTreeMap<Key, u64> = BTreeMap::new();
