@@ -4,6 +4,7 @@
 //! it. Nothing here may depend on the crate `tcpmon`: that can only be built
 //! once [`setup`] has run.
 
+mod again;
 pub mod bench;
 pub mod browser;
 pub mod build;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::{
+    again,
     build::cargo,
     fuzz,
     process::{capture, find_program, is_root, run, step},
@@ -80,10 +81,14 @@ pub fn main(args: &Args) -> Result<()> {
     }
     step("tests (cargo test)", || {
         if is_root() {
-            let mut tests = cargo();
-            tests.args(["test", "--workspace", "--locked"]);
-            tests.envs(REQUIRED);
-            return run(tests.args(&args.filter));
+            let test = || {
+                let mut command = cargo();
+                command.arg("test").envs(REQUIRED);
+                command
+            };
+            let mut all = test();
+            all.args(["--workspace", "--locked"]);
+            return again::run_tests(all, &args.filter, test);
         }
         let test = |targets: &[&str]| {
             let mut command = cargo();
@@ -92,7 +97,12 @@ pub fn main(args: &Args) -> Result<()> {
         };
         run(test(&["--lib", "--bins"]).args(&args.filter))?;
         if has_integration_tests()? {
-            run(test(&["--test", "*", "--config", RUNNER]).args(&args.filter))?;
+            let all = test(&["--test", "*", "--config", RUNNER]);
+            again::run_tests(all, &args.filter, || {
+                let mut command = cargo();
+                command.args(["test", "--config", RUNNER]);
+                command
+            })?;
         }
         run(test(&["--doc"]).args(&args.filter))
     })?;
