@@ -1,11 +1,11 @@
 //! Running tests, and those that count what the kernel tells once more where one of them failed.
 //!
 //! The system tests hold every event against what was done, to the unit. But the kernel does not
-//! always tell its tracepoints' listeners: measured on Linux 6.18, while code is patched for
-//! whatever reason (probes come or go, a namespace is taken down), events pass by all programs on
-//! a tracepoint, and no skipped run is counted; two daemons side by side miss the very same ones.
-//! With 130 tests that is one every few runs. So a few of them may be measured again, once, one
-//! at a time; each is told by name. What fails twice has failed.
+//! always tell BPF programs: measured on Linux 6.18, events pass by all of them on a tracepoint
+//! while probes come and go or CPU time is short, and no skipped run is counted; two daemons side
+//! by side miss the very same ones (docs/metrics.md). With 130 tests that is one every few runs.
+//! So a few of them may be measured again, once, one at a time; each is told by name. What fails
+//! twice has failed.
 
 use std::{
     ffi::OsString,

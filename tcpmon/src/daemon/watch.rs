@@ -12,11 +12,12 @@ use super::{
 };
 use crate::{
     export::{
+        levels::NamespaceSample,
         metrics::Sample,
         pressure::{PressureSample, RouteSample},
         time_wait::entered_by_owner,
     },
-    model::rates::Rates,
+    model::{levels::StateCount, rates::Rates},
     pressure::{Assessed, Assessment, Pressure, thresholds::Thresholds},
 };
 use std::{
@@ -25,6 +26,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use tcpmon_common::TcpState;
 
 /// Everything at one moment.
 #[derive(Debug)]
@@ -72,6 +74,10 @@ struct Memory {
     /// Until when it is looked although nothing happens: what leaves TIME_WAIT, and alerts that
     /// are to be resolved.
     until: Duration,
+    /// Nothing has happened since the daemon began.
+    is_untouched: bool,
+    /// At the last look there was nothing that could change by itself.
+    is_still: bool,
 }
 
 /// So long after the last event something may still change by itself: a minute of TIME_WAIT, and
@@ -93,6 +99,8 @@ impl Watch {
                 established: Rates::default(),
                 sign: None,
                 until: Duration::ZERO,
+                is_untouched: true,
+                is_still: false,
             }),
         }
     }
@@ -116,6 +124,10 @@ impl Watch {
         };
         let assessment = memory.pressure.step(&facts);
         let alerts = memory.alerting.tell(&assessment);
+        memory.is_still = !assessment.is_pending
+            && assessment.firing.is_empty()
+            && assessment.changes.is_empty()
+            && sample.time_wait.namespaces.iter().all(is_still);
         sample.pressure = PressureSample {
             routes: assessment.ports.iter().map(route).collect(),
             alerts: alerts.iter().map(|told| told.sample.clone()).collect(),
@@ -134,14 +146,24 @@ impl Watch {
         {
             let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
             let at = self.begun.elapsed();
-            if memory.sign.replace(sign) != Some(sign) {
+            let before = memory.sign.replace(sign);
+            if before != Some(sign) {
+                memory.is_untouched = before.is_none();
                 memory.until = at + AFTERMATH;
-            } else if at > memory.until {
+            } else if at > memory.until || memory.is_untouched && memory.is_still {
                 return Ok(());
             }
         }
         self.look().map(|_| ())
     }
+}
+
+/// Whether nothing there can change without an event: no time-wait socket that ends, no connection
+/// in CLOSE_WAIT that grows old.
+fn is_still(netns: &NamespaceSample) -> bool {
+    let waits = |it: &StateCount| it.state == TcpState::CloseWait && it.sockets > 0;
+    netns.level == Some(0)
+        && netns.sockets.as_ref().is_some_and(|sockets| !sockets.iter().any(waits))
 }
 
 /// The metrics of a route.

@@ -156,6 +156,12 @@ impl AlertEngine {
         changes
     }
 
+    /// Whether something will be raised or resolved if nothing changes.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.standings.values().any(|it| it.pending.is_some() || it.quiet_since.is_some())
+    }
+
     /// All that fire, the most severe first.
     #[must_use]
     pub fn firing(&self) -> Vec<&Alert> {

@@ -41,6 +41,8 @@ pub struct Assessment {
     pub changes: Vec<Change>,
     /// What fires, the most severe first.
     pub firing: Vec<Alert>,
+    /// Something would fire, or not any more, if it went on like this.
+    pub is_pending: bool,
     /// What to change, the most useful first.
     pub advice: Vec<Advice>,
 }
@@ -85,6 +87,7 @@ impl Pressure {
         });
         advice::add_to(raised.chain(&mut firing), facts, &ports);
         let advice = advice::advise(facts, &ports, &firing);
-        Assessment { ports, changes, firing, advice }
+        let is_pending = self.engine.is_pending();
+        Assessment { ports, changes, firing, is_pending, advice }
     }
 }

@@ -193,6 +193,15 @@ pub(super) fn await_end(socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// Sends the ACK that is due, which else the timer of delayed ACKs would send some 40 ms later.
+///
+/// In that timer's interrupt, which may have come in the middle of anything, the kernel runs BPF
+/// programs less surely (docs/metrics.md), and what the peer does for the ACK is what recipes are
+/// about.
+pub(super) fn acknowledge(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(sockopt::set_tcp_quickack(socket, true)?)
+}
+
 /// Waits for the peer's reset.
 pub(super) fn await_reset(socket: BorrowedFd<'_>) -> io::Result<()> {
     match rustix::net::recv(socket, &mut [0; 1][..], RecvFlags::empty()) {

@@ -139,7 +139,9 @@ impl Worker {
                 Ok(Reply::Done)
             }
             Command::AwaitEnd { socket } => {
-                sockets::await_end(self.sockets.get(socket)?)?;
+                let socket = self.sockets.get(socket)?;
+                sockets::await_end(socket)?;
+                sockets::acknowledge(socket)?;
                 Ok(Reply::Done)
             }
             Command::AwaitReset { socket } => {
