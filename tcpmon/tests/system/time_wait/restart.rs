@@ -14,9 +14,15 @@ use crate::support::turn::Turn;
 /// Connections of one piece of a load.
 const PIECE: u64 = 3000;
 
+/// As many of them as the table has room for (`tcp_max_tw_buckets` is 131,072), and some to spare.
+const PIECES: usize = 36;
+
 /// Runs pieces of a load until told to stop.
 fn churn_until(lab: &mut Lab, stop: &AtomicBool) {
-    while !stop.load(Ordering::Acquire) {
+    for _ in 0..PIECES {
+        if stop.load(Ordering::Acquire) {
+            return;
+        }
         lab.perform(Recipe::TimeWait, Some(PIECE)).expect("a load");
     }
 }
@@ -48,7 +54,8 @@ fn killed_in_mid_churn(turn: &Turn, lab: &mut Lab, netns: &Namespace) -> Daemon 
 }
 
 fn is_right_again(addresses: Addresses) {
-    let turn = Turn::shared();
+    // The next daemon is to come at once, while the load runs.
+    let turn = Turn::alone();
     let mut lab = lab::open(addresses);
     let netns = lab.namespaces()[0].clone();
     let daemon = killed_in_mid_churn(&turn, &mut lab, &netns);
