@@ -18,6 +18,26 @@ use std::{sync::Mutex, thread, time::Duration};
 const PAUSES_MS: [u64; 7] = [0, 1, 2, 4, 8, 16, 32];
 const NARROWING: usize = 3;
 
+/// How long a round may pause in all namespaces together: whoever asks waits for it.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    left: Duration,
+}
+
+impl Pauses {
+    /// As long as one contradiction takes to be believed.
+    pub(super) const fn of_a_round() -> Self {
+        Self { left: Duration::from_millis(64) }
+    }
+
+    /// Whether there was time for it.
+    fn take(&mut self, pause: Duration) -> bool {
+        let left = self.left.checked_sub(pause);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+}
+
 /// What came of holding a ledger against the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -73,6 +93,7 @@ pub(super) fn reconcile(
     counters: &Mutex<CounterMaps>,
     exact: bool,
     doubted: bool,
+    pauses: &mut Pauses,
 ) -> Result<bool, MapError> {
     let half_way = thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
     let is_first = found.counters == NetCounters::default();
@@ -96,7 +117,12 @@ pub(super) fn reconcile(
             Some(Reading { before, kernel, after, half_way })
         }))
     };
-    let outcome = settle(ledger, read, thread::sleep)?;
+    let pause = |pause| {
+        if pauses.take(pause) {
+            thread::sleep(pause);
+        }
+    };
+    let outcome = settle(ledger, read, pause)?;
     if let Some(read) = read_counters {
         found.counters = read;
     }
@@ -165,6 +191,14 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.reconcile(&reading((0, older, 0)));
         ledger
+    }
+
+    #[test]
+    fn a_round_pauses_no_longer_than_one_contradiction_takes() {
+        let mut pauses = Pauses::of_a_round();
+        assert!(PAUSES_MS.iter().all(|pause| pauses.take(Duration::from_millis(*pause))));
+        assert!(pauses.take(Duration::from_millis(1)));
+        assert!(!pauses.take(Duration::from_millis(1)));
     }
 
     #[test]

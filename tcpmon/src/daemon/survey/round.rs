@@ -4,7 +4,7 @@ use super::{
     Sources,
     counting::is_restless,
     findings::{Findings, Found},
-    reconciling::reconcile,
+    reconciling::{Pauses, reconcile},
 };
 use crate::{
     kernel::{
@@ -190,6 +190,7 @@ impl Surveyor {
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, MapError> {
         let mut one_has_gone = false;
+        let mut pauses = Pauses::of_a_round();
         let present: Vec<Namespace> = self.namespaces.reachable().cloned().collect();
         for namespace in present {
             if is_over() {
@@ -230,7 +231,7 @@ impl Surveyor {
                 }
                 found.net_cookie = net_cookie;
                 found.sysctls = Sysctls::of_this_thread();
-                reconcile(&mut found, namespace.inode, counters, exact, doubted)
+                reconcile(&mut found, namespace.inode, counters, exact, doubted, &mut pauses)
             });
             memory.doubted = match done {
                 Ok(done) => done?,
