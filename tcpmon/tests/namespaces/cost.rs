@@ -1,8 +1,7 @@
 //! What looking and visiting cost. Figures and no judgement: of use in a release build, on a quiet
 //! machine (`cargo test --release -p tcpmon --test namespaces -- --ignored --nocapture cost`).
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use tcpmon::kernel::namespaces::{ContainerNames, Namespaces, Scope};
@@ -10,7 +9,7 @@ use tcpmon::kernel::net_counters::NetCounters;
 use tcpmon::kernel::sysctls::Sysctls;
 use tcpmon::kernel::visit::Visitor;
 
-use crate::place::Named;
+use crate::place::{Named, ready};
 
 /// Idle processes that end with their standard input.
 struct Crowd(Child);
@@ -19,17 +18,8 @@ impl Crowd {
     fn of(processes: u32) -> Self {
         // Background jobs would have /dev/null for standard input.
         let script = "i=0; while [ $i -lt $1 ]; do cat <&3 & i=$((i+1)); done; echo ready; wait";
-        let mut child = Command::new("sh")
-            .args(["-ec", &format!("exec 3<&0; {script}"), "sh", &processes.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a process");
-        let mut line = String::new();
-        let output = child.stdout.take().expect("its output");
-        BufReader::new(output).read_line(&mut line).expect("a line");
-        assert_eq!(line, "ready\n");
-        Self(child)
+        let script = format!("exec 3<&0; {script}");
+        Self(ready(Command::new("sh").args(["-ec", &script, "sh", &processes.to_string()])))
     }
 }
 

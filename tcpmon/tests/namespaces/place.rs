@@ -86,6 +86,17 @@ impl Drop for Named {
     }
 }
 
+/// Starts a command that says `ready`, and then lives as long as its standard input.
+pub(crate) fn ready(command: &mut Command) -> Child {
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = pipes.spawn().expect("a process");
+    let mut line = String::new();
+    let output = child.stdout.take().expect("its output");
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    assert_eq!(line, "ready\n", "these tests run as root");
+    child
+}
+
 /// A process in a namespace of its own.
 pub(crate) struct Alone(Child);
 
@@ -99,18 +110,9 @@ impl Alone {
         let procs = cgroup.map_or("/dev/null".into(), |cgroup| cgroup.join("cgroup.procs"));
         // It ends when nobody holds its standard input any more, however the test ends.
         let script = "echo $$ > \"$1\"; exec unshare -n sh -c 'echo ready; exec cat'";
-        let mut child = Command::new("sh")
-            .args(["-ec", script, "sh"])
-            .arg(procs)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a process");
-        let mut line = String::new();
-        let output = child.stdout.take().expect("its output");
-        BufReader::new(output).read_line(&mut line).expect("a line");
-        assert_eq!(line, "ready\n", "these tests run as root");
-        Self(child)
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-ec", script, "sh"]).arg(procs);
+        Self(ready(shell))
     }
 
     pub(crate) fn pid(&self) -> u32 {
