@@ -4,14 +4,11 @@
 //! that it had expired or is set anew. So a record of the first waits for the second, which mostly
 //! comes in the same batch. One of which nothing more is told within a moment was killed.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tcpmon_common::{Ending, Transition, flags};
 
-use crate::model::time_wait::is_exit;
+use crate::model::{fast::FastMap, time_wait::is_exit};
 
 /// How long a record waits for the one that explains it. The two are written within microseconds,
 /// so only a look at the ring that falls between them parts them, and the next look is 5 ms away.
@@ -22,9 +19,9 @@ const GRACE: Duration = Duration::from_millis(100);
 /// Records that wait for their explanation.
 #[derive(Debug, Default)]
 pub struct Departures {
-    waiting: HashMap<u64, (Transition, Instant)>,
+    waiting: FastMap<u64, (Transition, Instant)>,
     /// Scratch: where in the present batch the records without an explanation are, by cookie.
-    places: HashMap<u64, usize>,
+    places: FastMap<u64, usize>,
 }
 
 impl Departures {

@@ -5,10 +5,8 @@
 //! held back for a little: long enough for a handshake nearby, short enough that nobody sees a
 //! delay. An event that is still without its port then is shown without it.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use crate::model::fast::FastMap;
+use std::time::{Duration, Instant};
 use tcpmon_common::{TcpState, Transition};
 
 /// How long a record waits for its port.
@@ -21,9 +19,9 @@ const GRACE: Duration = Duration::from_millis(100);
 /// Records that wait for their port.
 #[derive(Debug, Default)]
 pub struct Held {
-    waiting: HashMap<u64, (Transition, Instant)>,
+    waiting: FastMap<u64, (Transition, Instant)>,
     /// Scratch: where in the present batch the records without a port are, by cookie.
-    places: HashMap<u64, usize>,
+    places: FastMap<u64, usize>,
 }
 
 fn lacks_port(record: &Transition) -> bool {

@@ -22,7 +22,7 @@ use crate::{
         json::JsonWriter,
     },
 };
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use std::{
     io,
     sync::{
@@ -257,7 +257,7 @@ impl Worker {
     fn share(&mut self, takers: &[&Subscriber], events: &[Event], names: &BatchNames<'_>) {
         let Some(first) = takers.first() else { return };
         let chunk_bytes = takers.iter().map(|taker| taker.chunk_bytes()).min().unwrap_or(0);
-        let mut chunk = Chunk::new(first.format);
+        let mut chunk = Chunk::new(first.format, events.len(), chunk_bytes);
         let named = |inode, name: &str| names.netns_is(inode, name);
         for event in events.iter().filter(|event| first.filter.matches(event, named)) {
             chunk.add(&mut self.json, event);
@@ -275,7 +275,7 @@ impl Worker {
     /// Gives one subscriber the events that its filter lets through.
     fn pick(&mut self, subscriber: &Subscriber, events: &[Event], names: &BatchNames<'_>) {
         let mut wanted = subscriber.remaining().unwrap_or(u64::MAX);
-        let mut chunk = Chunk::new(subscriber.format);
+        let mut chunk = Chunk::new(subscriber.format, 0, 0);
         for event in events {
             if wanted == 0 {
                 break;
@@ -327,27 +327,42 @@ fn groups(subscribers: &[Arc<Subscriber>]) -> Vec<Vec<&Subscriber>> {
     groups
 }
 
+/// Bytes that an event hardly ever exceeds, written for a stream.
+const EVENT_BYTES: usize = 384;
+
 struct Chunk {
     format: Format,
-    bytes: BytesMut,
+    /// Bytes to make room for at once.
+    room: usize,
+    bytes: Vec<u8>,
     events: u64,
 }
 
 impl Chunk {
-    fn new(format: Format) -> Self {
-        Self { format, bytes: BytesMut::new(), events: 0 }
+    /// For so many events at most, and not many more bytes.
+    fn new(format: Format, events: usize, bytes: usize) -> Self {
+        let room = (events * EVENT_BYTES).min(bytes + EVENT_BYTES);
+        Self { format, room, bytes: Vec::new(), events: 0 }
     }
 
     fn add(&mut self, json: &mut JsonWriter, event: &Event) {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(self.room);
+        }
         let (before, after) = self.format.frame();
-        self.bytes.put_slice(before);
+        self.bytes.extend_from_slice(before);
         json.event(event, &mut self.bytes);
-        self.bytes.put_slice(after);
+        self.bytes.extend_from_slice(after);
         self.events += 1;
     }
 
     fn take(&mut self) -> (Bytes, u64) {
-        (std::mem::take(&mut self.bytes).freeze(), std::mem::take(&mut self.events))
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.len() < bytes.capacity() / 2 {
+            // It may wait in a queue, where only its length counts.
+            bytes.shrink_to_fit();
+        }
+        (bytes.into(), std::mem::take(&mut self.events))
     }
 }
 

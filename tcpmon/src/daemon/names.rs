@@ -47,7 +47,12 @@ impl Names {
 
     /// Names for one batch of events, looked up as of `now`.
     pub fn batch(&self, now: Instant) -> BatchNames<'_> {
-        BatchNames { cgroups: lock(&self.cgroups), netns: &self.netns, now }
+        BatchNames {
+            cgroups: lock(&self.cgroups),
+            netns: &self.netns,
+            now,
+            last: [const { None }; 2],
+        }
     }
 
     /// The service to count an owner under; `None` where the owner is not known.
@@ -134,12 +139,26 @@ pub struct BatchNames<'a> {
     cgroups: MutexGuard<'a, CgroupNames>,
     netns: &'a Mutex<NetnsNames>,
     now: Instant,
+    /// The owners asked for last, the latest first: on a busy host two of them, the ends of one
+    /// connection, make most of a batch.
+    last: [Option<(Member, Option<Arc<str>>)>; 2],
 }
 
 impl BatchNames<'_> {
     /// The service of a record's owner; `None` where the owner is not known.
     pub fn service(&mut self, record: &Transition) -> Option<Arc<str>> {
-        self.cgroups.service(&Member::of_record(record)?, self.now)
+        let member = Member::of_record(record)?;
+        if !self.last[0].as_ref().is_some_and(|(last, _)| *last == member) {
+            self.last.swap(0, 1);
+        }
+        match &self.last[0] {
+            Some((last, name)) if *last == member => name.clone(),
+            _ => {
+                let name = self.cgroups.service(&member, self.now);
+                self.last[0] = Some((member, name.clone()));
+                name
+            }
+        }
     }
 
     /// Whether the namespace with that inode number has that name, or is that number.

@@ -1,7 +1,8 @@
 //! A bounded cache that keeps what was used lately.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use crate::model::fast::FastMap;
 
 /// A map that forgets what has not been asked for while it took in many other things.
 ///
@@ -10,8 +11,8 @@ use std::hash::Hash;
 /// old one, and what was left in the old one is forgotten.
 #[derive(Debug)]
 pub(super) struct Recent<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: FastMap<K, V>,
+    old: FastMap<K, V>,
     generation: usize,
 }
 
@@ -19,7 +20,11 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// A cache of at most `capacity` entries (rounded up to an even number, at least 2).
     #[must_use]
     pub(super) fn new(capacity: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), generation: capacity.div_ceil(2).max(1) }
+        Self {
+            young: FastMap::default(),
+            old: FastMap::default(),
+            generation: capacity.div_ceil(2).max(1),
+        }
     }
 
     /// What is kept under `key`.
