@@ -41,7 +41,7 @@ fn is_watched(netns: u32) -> bool {
 }
 
 /// A socket enters the table, or its timer is set anew.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn started(counters: &mut Counters, entering: TimeWait) {
     let netns = entering.netns();
     if !is_watched(netns.inode) {
@@ -165,7 +165,7 @@ fn stay(counters: &mut Counters, departure: &Departure) {
 }
 
 /// A socket leaves the table, unless its timer is set anew at once.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     let netns = leaving.netns();
     if !is_watched(netns.inode) {
@@ -233,7 +233,7 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
 }
 
 /// The timer that was cancelled just now did expire.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn expired(counters: &mut Counters, leaving: TimeWait) {
     let netns = leaving.netns();
     if !is_watched(netns.inode) {

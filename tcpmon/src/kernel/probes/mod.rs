@@ -24,8 +24,8 @@ use aya::{
 };
 use error::one_line;
 use object::{
-    OWNERS, STATE, TIMERS, census, kernel_types, load_object, load_owners, load_state, load_timer,
-    take, tw_timer_handler,
+    OWNERS, STATE, TIMERS, census, field_offsets, kernel_types, load_object, load_owners,
+    load_state, load_timer, take, tw_timer_handler,
 };
 use std::{
     io,
@@ -68,21 +68,24 @@ impl Probes {
     /// the verifier's words on the debug log.
     pub fn start(sizes: MapSizes, scope: Scope) -> Result<Self, ProbeError> {
         super::requirements::refuse()?;
-        let (offsets, types) = kernel_types()?;
+        let offsets = field_offsets()?;
         let handler = match scope.time_wait {
-            TimeWaitMode::Exact => tw_timer_handler(&offsets, &types)?,
+            TimeWaitMode::Exact => tw_timer_handler(&offsets)?,
             TimeWaitMode::Sampled => 0,
         };
-        let mut ebpf = load_object(&offsets, &types, sizes, scope, handler)?;
+        let mut ebpf = load_object(&offsets, sizes, scope, handler)?;
 
+        let types = kernel_types()?;
         load_state(&mut ebpf, &types)?;
         load_owners(&mut ebpf, &types)?;
         let timers: &[_] = if handler == 0 { &[] } else { &TIMERS };
         for (name, tracepoint) in timers {
             load_timer(&mut ebpf, &types, name, tracepoint)?;
         }
-        // Twenty megabytes that are not needed again.
+        // Twenty megabytes that are not needed again, given back before the maps are mapped: the
+        // two are not to be there at once.
         drop(types);
+        give_memory_back();
 
         // Before any socket is counted: the cells have to be there.
         let census = census(&mut ebpf)?;
@@ -135,10 +138,11 @@ fn give_memory_back() {
 /// Loads each probe for itself, and tells what came of it.
 pub fn try_each() -> Vec<ProbeCheck> {
     let load = |load: fn(&mut Ebpf, &aya::Btf) -> Result<(), ProbeError>| {
-        let (offsets, types) = kernel_types().map_err(|error| error.to_string())?;
-        let mut ebpf = load_object(&offsets, &types, MapSizes::SMALL, Scope::default(), 0)
-            .map_err(|error| error.to_string())?;
-        load(&mut ebpf, &types).map_err(|error| match error {
+        let words = |error: ProbeError| error.to_string();
+        let mut ebpf = field_offsets()
+            .and_then(|offsets| load_object(&offsets, MapSizes::SMALL, Scope::default(), 0))
+            .map_err(words)?;
+        load(&mut ebpf, &kernel_types().map_err(words)?).map_err(|error| match error {
             ProbeError::Program { reason, .. } => reason,
             other => other.to_string(),
         })

@@ -29,16 +29,22 @@ pub(super) const TIMERS: [(&str, &str); 3] = [
     ("tcpmon_timer_start", "timer_start"),
 ];
 
-/// The field offsets, by our own reader, and the type information that aya needs to load.
-pub(super) fn kernel_types() -> Result<(Offsets, aya::Btf), ProbeError> {
-    let offsets = offsets::of_running_kernel().map_err(Refusal::from)?;
-    let types = aya::Btf::from_sys_fs().map_err(|error| ProbeError::Maps(one_line(&error)))?;
-    Ok((offsets, types))
+/// The field offsets, by our own reader.
+pub(super) fn field_offsets() -> Result<Offsets, ProbeError> {
+    Ok(offsets::of_running_kernel().map_err(Refusal::from)?)
 }
 
+/// The type information by which aya finds what to attach to: twenty megabytes, to be dropped soon.
+pub(super) fn kernel_types() -> Result<aya::Btf, ProbeError> {
+    aya::Btf::from_sys_fs().map_err(|error| ProbeError::Maps(one_line(&error)))
+}
+
+/// Loads the object and makes its maps.
+///
+/// Not while [`kernel_types`] are held: the loader reads them for itself, whether it needs them or
+/// not, and both together would be the most memory that the daemon ever has.
 pub(super) fn load_object(
     offsets: &Offsets,
-    types: &aya::Btf,
     sizes: MapSizes,
     scope: Scope,
     handler: u64,
@@ -51,7 +57,8 @@ pub(super) fn load_object(
     let cells = sizes.destinations.clamp(1, MAX_CELLS);
     let ring_bytes = sizes.ring_bytes.max(page_size()).checked_next_power_of_two();
     EbpfLoader::new()
-        .btf(Some(types))
+        // Rust's compiler makes no relocations by types.
+        .btf(None)
         .override_global("OFFSETS", offsets, true)
         .override_global("SET_MASK", &set_mask, true)
         .override_global("TW_HANDLER", &handler, true)
@@ -78,14 +85,14 @@ fn page_size() -> u32 {
 }
 
 /// The function that the timers of time-wait sockets call.
-pub(super) fn tw_timer_handler(offsets: &Offsets, types: &aya::Btf) -> Result<u64, ProbeError> {
+pub(super) fn tw_timer_handler(offsets: &Offsets) -> Result<u64, ProbeError> {
     match tw_handler::from_kallsyms() {
         Ok(Some(address)) => return Ok(address),
         Ok(None) => log::debug!("/proc/kallsyms hides its addresses"),
         Err(error) => log::debug!("cannot read /proc/kallsyms: {error}"),
     }
-    let mut ebpf = load_object(offsets, types, MapSizes::SMALL, Scope::default(), 0)?;
-    tw_handler::learn(&mut ebpf, types)
+    let mut ebpf = load_object(offsets, MapSizes::SMALL, Scope::default(), 0)?;
+    tw_handler::learn(&mut ebpf, &kernel_types()?)
 }
 
 pub(super) fn load_state(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), ProbeError> {
