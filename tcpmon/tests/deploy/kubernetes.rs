@@ -9,6 +9,8 @@ use super::{read, root};
 #[expect(dead_code, reason = "that a document has the shape is mostly what is asked")]
 #[expect(clippy::upper_case_acronyms, clippy::struct_field_names, reason = "the API's names")]
 mod kinds;
+#[path = "schemas.rs"]
+mod schemas;
 
 use kinds::{Container, DaemonSet, Document, IntOrString, Kustomization, Rule};
 
@@ -101,6 +103,30 @@ fn nothing_of_the_node_can_be_written_but_the_socket_s_folder() {
 }
 
 #[test]
+fn kubernetes_schemas_have_a_place_for_all_that_is_written() {
+    let of_kubernetes: Vec<_> = kustomization()
+        .resources
+        .into_iter()
+        .filter(|file| {
+            let text = read(&format!("{FOLDER}/{file}"));
+            schemas::validate(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
+        })
+        .collect();
+    assert_eq!(of_kubernetes, ["namespace.yaml", "daemonset.yaml"]);
+    let good = read(&format!("{FOLDER}/daemonset.yaml"));
+    for (from, to, why) in [
+        ("hostPID: true", "hostPid: true", "unknown: spec.template.spec.hostPid"),
+        ("privileged: false", "privileged: maybe", "expected a boolean"),
+        ("periodSeconds:", "periodSecond:", "periodSecond"),
+        ("kubernetes.io/os: linux", "kubernetes.io/os: [linux]", "expected a string"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let error = schemas::validate(&good.replace(from, to)).expect_err(to);
+        assert!(error.contains(why), "{to}: {error}");
+    }
+}
+
+#[test]
 fn what_the_api_does_not_know_is_refused() {
     let good = read(&format!("{FOLDER}/daemonset.yaml"));
     for (from, to, why) in [
@@ -148,6 +174,7 @@ fn kustomize_makes_documents_of_the_same_shape() {
     let mut kinds = BTreeSet::new();
     for part in text.split("\n---\n") {
         let document = kinds::read(part).unwrap_or_else(|error| panic!("{error}: {part}"));
+        schemas::validate(part).unwrap_or_else(|error| panic!("{error}: {part}"));
         if let Document::DaemonSet(set) = &document {
             let labels = set.spec.template.metadata.as_ref().map(|metadata| &metadata.labels);
             assert_eq!(set.spec.selector.as_ref().map(|one| &one.match_labels), labels);
