@@ -57,7 +57,7 @@ pub(super) fn fetch(folder: &Path, busybox: &Path, suite: Option<&str>) -> Resul
         command.args(["--mount", "sh", "-c", MAKE, "sh"]).arg(folder.join("stage"));
         command.args([&release.suite, &release.mirror]).arg(PACKAGES.join(","));
         command.args([busybox, &image]);
-        run_within(&mut command, LIMIT)
+        run_within(&mut command, LIMIT).inspect_err(|_| discard(folder, &image))
     })
     .with_context(|| format!("no root of Debian {} from {}", release.suite, release.mirror))?;
     // Those of other packages, a hundred megabytes and more each.
@@ -67,6 +67,14 @@ pub(super) fn fetch(folder: &Path, busybox: &Path, suite: Option<&str>) -> Resul
         }
     }
     Ok(image)
+}
+
+/// Removes what a root that came to nothing has left: out here nothing is mounted in it.
+fn discard(folder: &Path, image: &Path) {
+    let mut command = as_root("rm");
+    command.args(["-rf", "--one-file-system"]).arg(folder.join("stage"));
+    // If this fails, the next run begins with it.
+    let _ = capture(command.arg(image.with_extension("cpio.part")));
 }
 
 /// The release among what apt uses, by lines of label, component, mirror and code name.

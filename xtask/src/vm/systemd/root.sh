@@ -3,7 +3,7 @@
 set -eu
 stage=$1 suite=$2 mirror=$3 packages=$4 busybox=$5 image=$6
 
-rm -rf "$stage" "$image.part"
+rm -rf --one-file-system "$stage" "$image.part"
 mkdir -p "$stage/newroot"
 debootstrap --variant=minbase --include="$packages" "$suite" "$stage/newroot" "$mirror"
 cd "$stage/newroot"
