@@ -107,7 +107,8 @@ fn the_unit_s_filter_lets_through_all_that_the_daemon_calls() {
         return;
     }
     let _elsewhere = Elsewhere::new();
-    let allowed = Unit::new(None).system_calls();
+    let unit = Unit::new(None);
+    let allowed = unit.system_calls();
     let mut daemon = Daemon::traced();
     eventually("the survey", || daemon.metrics().contains("tcpmon_ephemeral_ports{").then_some(()));
     daemon.hang_up();
@@ -116,6 +117,10 @@ fn the_unit_s_filter_lets_through_all_that_the_daemon_calls() {
     let called = daemon.system_calls();
     assert!(called.contains("setns") && called.contains("bpf"), "{called:?}");
     let refused: BTreeSet<_> = called.difference(&allowed).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    let families = daemon.address_families();
+    assert!(families.contains("AF_NETLINK") && families.contains("AF_INET"), "{families:?}");
+    let refused: BTreeSet<_> = families.difference(&unit.address_families()).cloned().collect();
     assert!(refused.is_empty(), "{refused:?}");
 }
 

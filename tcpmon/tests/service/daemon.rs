@@ -214,7 +214,7 @@ impl Daemon {
 
     /// What strace has noted since the program began.
     pub(crate) fn system_calls(&self) -> BTreeSet<String> {
-        let trace = fs::read_to_string(self.folder.path().join("trace")).expect("a trace");
+        let trace = self.trace();
         let name = |line: &str| {
             let call = line.split_whitespace().nth(1)?;
             let name = call.split('(').next().filter(|name| call.len() > name.len())?;
@@ -223,6 +223,21 @@ impl Daemon {
             name.chars().all(plain).then(|| name.to_owned())
         };
         trace.lines().filter_map(name).collect()
+    }
+
+    /// The address families of all sockets that it has asked for, as `AF_INET`.
+    pub(crate) fn address_families(&self) -> BTreeSet<String> {
+        let trace = self.trace();
+        let family = |line: &str| {
+            let (_, arguments) =
+                line.split_once(" socket(").or_else(|| line.split_once(" socketpair("))?;
+            Some(arguments.split(',').next()?.to_owned())
+        };
+        trace.lines().filter_map(family).collect()
+    }
+
+    fn trace(&self) -> String {
+        fs::read_to_string(self.folder.path().join("trace")).expect("a trace")
     }
 
     pub(crate) fn wait_for_line(&self, words: &str) {

@@ -56,6 +56,11 @@ impl Unit {
         self.words(key).into_iter().map(str::to_owned).collect()
     }
 
+    /// Of which families it may have sockets.
+    pub(crate) fn address_families(&self) -> BTreeSet<String> {
+        self.words("RestrictAddressFamilies").into_iter().map(str::to_owned).collect()
+    }
+
     /// What SystemCallFilter= lets through.
     pub(crate) fn system_calls(&self) -> BTreeSet<String> {
         let mut allowed = BTreeSet::new();

@@ -1,6 +1,11 @@
 //! The package for Debian and its kin, by dpkg-deb.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -12,7 +17,8 @@ use crate::setup;
 
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-pub(super) fn make(release: &Release, tree: &Tree) -> Result<()> {
+/// Makes it; returns its path.
+pub(super) fn make(release: &Release, tree: &Tree) -> Result<PathBuf> {
     let root = release.out.join(".deb");
     fs::create_dir_all(&root)?;
     tree.write(&root)?;
@@ -37,12 +43,13 @@ pub(super) fn make(release: &Release, tree: &Tree) -> Result<()> {
     put(&about.join("md5sums"), &String::from_utf8(sums)?, 0o644)?;
 
     let name = format!("tcpmon_{}_{}.deb", release.version, Release::architecture());
+    let package = release.out.join(name);
     let mut command = Command::new("dpkg-deb");
     command.args(["--build", "--root-owner-group", "-Zxz"]).arg(&root);
-    command.arg(release.out.join(name)).env("SOURCE_DATE_EPOCH", release.time.to_string());
+    command.arg(&package).env("SOURCE_DATE_EPOCH", release.time.to_string());
     output(&mut command).context("dpkg-deb (package dpkg) makes the .deb")?;
     fs::remove_dir_all(root)?;
-    Ok(())
+    Ok(package)
 }
 
 fn put(path: &Path, text: &str, mode: u32) -> Result<()> {

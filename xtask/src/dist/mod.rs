@@ -49,6 +49,20 @@ struct Release {
 }
 
 impl Release {
+    /// With the binary built, and nothing yet where all will be put.
+    fn new(args: &Args) -> Result<Self> {
+        let binary = match &args.binary {
+            Some(binary) => binary.clone(),
+            None => build::build(&build::Args::for_others())?,
+        };
+        let out = setup::workspace().join(&args.out);
+        if out.exists() {
+            fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
+        }
+        fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        Ok(Self { binary, version: version()?, time: commit_time(), out })
+    }
+
     /// The architecture as Linux has it.
     fn machine() -> &'static str {
         std::env::consts::ARCH
@@ -66,16 +80,7 @@ impl Release {
 
 /// Makes all, and prints what was made.
 pub fn main(args: &Args) -> Result<()> {
-    let binary = match &args.binary {
-        Some(binary) => binary.clone(),
-        None => build::build(&build::Args::for_others())?,
-    };
-    let out = setup::workspace().join(&args.out);
-    if out.exists() {
-        fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
-    }
-    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    let release = Release { binary, version: version()?, time: commit_time(), out };
+    let release = Release::new(args)?;
     let tree = step("files of the package", || tree::Tree::of(&release))?;
     step("the .deb", || deb::make(&release, &tree))?;
     step("the .rpm", || rpm::make(&release, &tree))?;
@@ -87,6 +92,13 @@ pub fn main(args: &Args) -> Result<()> {
         println!("{}", build::short(&file).display());
     }
     Ok(())
+}
+
+/// Makes nothing but the .deb; returns it.
+pub fn deb(out: &Path) -> Result<PathBuf> {
+    let release = Release::new(&Args { out: out.to_owned(), binary: None })?;
+    let tree = step("files of the package", || tree::Tree::of(&release))?;
+    step("the .deb", || deb::make(&release, &tree))
 }
 
 /// The version of the workspace.
@@ -121,7 +133,7 @@ fn checksums(out: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// As hexadecimal digits.
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     let mut digits = String::with_capacity(64);
     for byte in Sha256::digest(bytes) {
         // Writing to a String does not fail.

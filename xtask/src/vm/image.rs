@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     fs::{self, File},
-    io::BufWriter,
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -69,12 +69,7 @@ pub(super) fn write(disk: &Path, kernel: &Kernel, work: Work<'_>) -> Result<()> 
     for library in &libraries {
         archive.file(library, 0o755, &read(library)?)?;
     }
-    for (number, module) in kernel.modules.iter().enumerate() {
-        let name = module.file_name().unwrap_or_default().to_string_lossy();
-        // In the order of names: the shell finds them so.
-        let path = format!("modules/{number:02}-{name}");
-        archive.file(Path::new(&path), 0o644, &read(module)?)?;
-    }
+    modules(&mut archive, kernel)?;
     let Binaries { program, tests } = work.binaries;
     archive.file(program, 0o755, &read(program)?)?;
     archive.file(Path::new("system"), 0o755, &read(tests)?)?;
@@ -83,6 +78,16 @@ pub(super) fn write(disk: &Path, kernel: &Kernel, work: Work<'_>) -> Result<()> 
     archive.file(Path::new("tests"), 0o644, &tests_script("/system", work.arguments))?;
     archive.file(Path::new("init"), 0o755, init(&folders, work).as_bytes())?;
     archive.finish().with_context(|| format!("cannot write {}", disk.display()))?;
+    Ok(())
+}
+
+/// Adds the kernel's modules, so that the shell finds them in the order in which to load them.
+pub(super) fn modules<W: Write>(archive: &mut Archive<W>, kernel: &Kernel) -> Result<()> {
+    for (number, module) in kernel.modules.iter().enumerate() {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        let path = format!("modules/{number:02}-{name}");
+        archive.file(Path::new(&path), 0o644, &read(module)?)?;
+    }
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 //! lies elsewhere in each: only booting a kernel tells. Kernels come as Debian's packages, each is
 //! booted once in QEMU from an initial RAM disk that holds the statically linked program and its
 //! system tests, and what the tests say and how they end is passed on. All run side by side: a
-//! machine that waits leaves the processors to the others.
+//! machine that waits leaves the processors to the others. With `--systemd` the machine is a whole
+//! Debian, and what is tested is the package.
 
 mod binaries;
 mod cpio;
@@ -13,11 +14,12 @@ mod image;
 mod kernel;
 mod machine;
 mod programs;
+mod systemd;
 
 use std::{
     ffi::OsString,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -28,7 +30,7 @@ use self::{
     image::Work,
     kernel::{Kernel, Series},
     machine::{Accelerator, Boot, Machine},
-    programs::{Program, Programs},
+    programs::Programs,
 };
 use crate::{process::step, setup};
 
@@ -56,8 +58,10 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    #[command(flatten)]
+    systemd: systemd::SystemdArgs,
     /// Arguments of the test program: run only the tests whose names contain this
-    #[arg(last = true)]
+    #[arg(last = true, conflicts_with = "systemd")]
     tests: Vec<OsString>,
 }
 
@@ -78,7 +82,12 @@ impl std::str::FromStr for Wanted {
 
 /// Boots each kernel and runs the tests in it; an error if they fail on any.
 pub fn main(args: &Args) -> Result<()> {
-    run(&args.kernel, &args.tests, Duration::from_secs(args.timeout))
+    let limit = Duration::from_secs(args.timeout);
+    if args.systemd.systemd {
+        systemd::main(&args.systemd, &args.kernel, limit)
+    } else {
+        run(&args.kernel, &args.tests, limit)
+    }
 }
 
 /// What differs from kernel to kernel, in a few tests: which programs the verifier lets pass, where
@@ -100,38 +109,64 @@ pub fn essence() -> Result<()> {
 }
 
 fn run(wanted: &[Wanted], tests: &[OsString], limit: Duration) -> Result<()> {
-    let folder = setup::workspace().join(FOLDER);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    // Another run would write the same files.
-    let _turn = turn(&folder)?;
-    let Some((programs, kernels)) = gather(wanted, &folder)? else { return Ok(()) };
+    let Some(ready) = Ready::to_boot(wanted)? else { return Ok(()) };
     setup::ensure(None)?;
     let binaries = step("program and system tests (release, static)", binaries::build)?;
-    let by = Accelerator::choose(&programs.emulator, &kernels[0].image, &folder.join("trial.log"));
     let work = Work {
         binaries: &binaries,
         arguments: tests,
         limit,
-        slowness: by.slowness(),
-        busybox: &programs.busybox,
+        slowness: ready.by.slowness(),
+        busybox: &ready.programs.busybox,
     };
-    let mut failed = Vec::new();
-    thread::scope(|scope| {
-        let (folder, qemu) = (folder.as_path(), &programs.emulator);
-        let begin = |kernel| scope.spawn(move || boot(kernel, qemu, by, work, folder));
-        let running: Vec<_> = kernels.iter().map(|kernel| (kernel, begin(kernel))).collect();
-        for (kernel, running) in running {
-            let done = running.join().unwrap_or_else(|_| Err(anyhow!("xtask panicked")));
-            if let Err(error) = done {
-                eprintln!("xtask: {}: {error:#}", kernel.package);
-                failed.push(kernel.package.as_str());
-            }
-        }
-    });
-    if !failed.is_empty() {
-        bail!("the system tests failed on {}", failed.join(", "));
+    ready.on_each("the system tests", |kernel| boot(kernel, &ready, work))
+}
+
+/// All that it takes to boot, and the right to do so: nobody else boots meanwhile.
+#[derive(Debug)]
+struct Ready {
+    folder: PathBuf,
+    programs: Programs,
+    kernels: Vec<Kernel>,
+    by: Accelerator,
+    /// Another run would write the same files.
+    _turn: File,
+}
+
+impl Ready {
+    /// `None` if there is nothing to boot, and need not be.
+    fn to_boot(wanted: &[Wanted]) -> Result<Option<Self>> {
+        let folder = setup::workspace().join(FOLDER);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let turn = turn(&folder)?;
+        let Some((programs, kernels)) = gather(wanted, &folder)? else { return Ok(None) };
+        let trial = folder.join("trial.log");
+        let by = Accelerator::choose(&programs.emulator, &kernels[0].image, &trial);
+        Ok(Some(Self { folder, programs, kernels, by, _turn: turn }))
     }
-    Ok(())
+
+    /// Does `work` on all kernels, side by side; an error that names those on which it failed.
+    fn on_each(&self, what: &str, work: impl Fn(&Kernel) -> Result<()> + Sync) -> Result<()> {
+        let mut failed = Vec::new();
+        thread::scope(|scope| {
+            let begin = |kernel| {
+                let work = &work;
+                (kernel, scope.spawn(move || work(kernel)))
+            };
+            let running: Vec<(&Kernel, _)> = self.kernels.iter().map(begin).collect();
+            for (kernel, running) in running {
+                let done = running.join().unwrap_or_else(|_| Err(anyhow!("xtask panicked")));
+                if let Err(error) = done {
+                    eprintln!("xtask: {}: {error:#}", kernel.package);
+                    failed.push(kernel.package.as_str());
+                }
+            }
+        });
+        if !failed.is_empty() {
+            bail!("{what} failed on {}", failed.join(", "));
+        }
+        Ok(())
+    }
 }
 
 /// Waits for the end of other runs, and holds the next off.
@@ -183,32 +218,34 @@ fn choose(wanted: &[Wanted]) -> (Vec<Series>, Vec<Series>) {
 }
 
 /// Runs the tests on one kernel.
-fn boot(
-    kernel: &Kernel,
-    qemu: &Program,
-    by: Accelerator,
-    work: Work<'_>,
-    folder: &Path,
-) -> Result<()> {
-    let disk = folder.join(format!("{}.cpio", kernel.package));
+fn boot(kernel: &Kernel, ready: &Ready, work: Work<'_>) -> Result<()> {
+    let disk = ready.folder.join(format!("{}.cpio", kernel.package));
     let console = disk.with_extension("log");
     image::write(&disk, kernel, work)?;
-    let machine = Machine { qemu, by, kernel: &kernel.image, disk: Some(&disk), console: &console };
-    let name = kernel.series.to_string();
+    let machine = Machine {
+        qemu: &ready.programs.emulator,
+        by: ready.by,
+        kernel: &kernel.image,
+        disk: Some(&disk),
+        console: &console,
+    };
     step(&format!("system tests on {}", kernel.package), || {
-        match machine.boot(&name, work.limit)? {
-            Boot::Ended(0) => Ok(()),
-            Boot::Ended(KILLED) => {
-                bail!("the tests did not end within {} s", work.limit.as_secs())
-            }
-            Boot::Ended(code) => bail!("exit code {code}"),
-            Boot::Mute(last_words) => bail!(
-                "the machine ended without a word on the tests; the end of its console ({}):\n\
-                 {last_words}",
-                console.display()
-            ),
-        }
+        listen(&machine, &kernel.series.to_string(), work.limit)
     })
+}
+
+/// Boots and passes on what the tests say, each line after `name`; an error unless they end well.
+fn listen(machine: &Machine<'_>, name: &str, limit: Duration) -> Result<()> {
+    match machine.boot(name, limit)? {
+        Boot::Ended(0) => Ok(()),
+        Boot::Ended(KILLED) => bail!("the tests did not end within {} s", limit.as_secs()),
+        Boot::Ended(code) => bail!("exit code {code}"),
+        Boot::Mute(last_words) => bail!(
+            "the machine ended without a word on the tests; the end of its console ({}):\n\
+             {last_words}",
+            machine.console.display()
+        ),
+    }
 }
 
 #[cfg(test)]
