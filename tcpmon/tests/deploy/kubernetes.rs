@@ -115,7 +115,7 @@ fn kubernetes_schemas_have_a_place_for_all_that_is_written() {
     assert_eq!(of_kubernetes, ["namespace.yaml", "daemonset.yaml"]);
     let good = read(&format!("{FOLDER}/daemonset.yaml"));
     for (from, to, why) in [
-        ("hostPID: true", "hostPid: true", "unknown: spec.template.spec.hostPid"),
+        ("hostPID: true", "hostPid: true", "hostPid"),
         ("privileged: false", "privileged: maybe", "expected a boolean"),
         ("periodSeconds:", "periodSecond:", "periodSecond"),
         ("kubernetes.io/os: linux", "kubernetes.io/os: [linux]", "expected a string"),
