@@ -35,6 +35,8 @@ const SLEEP: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 8;
 /// Records in a batch at most: what the hub works on at a time.
 const BATCH: usize = 16_384;
+/// Records in a batch below which there are more spare vectors than needed.
+const CALM: usize = BATCH / 8;
 /// Batches that wait for the hub at most.
 pub const QUEUED_BATCHES: usize = 16;
 
@@ -248,6 +250,10 @@ impl Reader {
             return Ok(Some((false, false)));
         }
         let (found, more) = (!records.is_empty(), records.len() == BATCH);
+        if records.len() < CALM {
+            // Vectors that a hub which was behind has given back, one at a time: it may be again.
+            drop(self.spares.try_recv());
+        }
         let lost_total = self.lost_total()?;
         if self.batches.send(Batch { records, looked, lost_total, begins: false }).is_err() {
             return Ok(None);
