@@ -21,7 +21,7 @@ use serde_json::Value;
 use pages::{blocks, commands, files, flags, names, read, root};
 use place::{Group, Place, TCPMON, help, line_with, xtask};
 
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 18] = [
     "README.md",
     "docs/who-eats-the-ports.md",
     "docs/report.md",
@@ -36,6 +36,7 @@ const PAGES: [&str; 17] = [
     "docs/security.md",
     "docs/kubernetes.md",
     "docs/overhead.md",
+    "docs/faults.md",
     "docs/soak.md",
     "docs/ARCHITECTURE.md",
     "docs/screens/README.md",

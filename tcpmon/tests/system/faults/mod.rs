@@ -1,5 +1,11 @@
-//! What goes wrong around the daemon: it is killed again and again, or has no descriptor left.
-//! Afterwards the figures are right, and the load never noticed.
+//! What goes wrong around the daemon. Each test brings one fault about, on the real program, and
+//! holds the figures against the kernel's afterwards, or says by how much they are off. Which there
+//! are: docs/faults.md.
+
+mod clock;
+mod kernel;
+mod output;
+mod peers;
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};

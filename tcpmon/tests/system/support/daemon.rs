@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::exposition::{self, Metrics};
 use super::http::{self, Body, Response};
-use super::program::{Lines, signal, start, tethered, wait};
+use super::program::{Lines, signal, start, tethered, tethered_behind, wait};
 use super::turn::{ChangingProbes, Turn};
 use super::{PATIENCE, eventually};
 
@@ -59,10 +59,41 @@ impl Daemon {
         Self::begin(folder, None, arguments)
     }
 
+    /// As [`Self::start`], with its standard error there, where nobody reads it.
+    pub(crate) fn start_mute(_turn: &Turn, stderr: Stdio, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("tcpmon.sock");
+        let path = socket.to_str().expect("UTF-8");
+        let usual = ["daemon", "--socket", path, "--web.listen-address", "127.0.0.1:0"];
+        let mut command = tethered(&[&usual, arguments].concat());
+        let _until_attached = ChangingProbes::hold();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
+        let log = Lines::of(std::io::empty());
+        let addresses = Vec::new();
+        let child = child.expect("tcpmon");
+        let daemon = Self { child, log, addresses, socket, _folder: Some(folder) };
+        eventually("the daemon to be ready", || {
+            let stream = UnixStream::connect(&daemon.socket).ok()?;
+            stream.set_read_timeout(Some(PATIENCE)).ok()?;
+            (http::get(stream, "/readyz", &[]).status == 200).then_some(())
+        });
+        daemon
+    }
+
     fn begin(folder: &Path, own: Option<TempDir>, arguments: &[&str]) -> Self {
+        Self::begin_behind(&[], folder, own, arguments)
+    }
+
+    fn begin_behind(
+        before: &[&str],
+        folder: &Path,
+        own: Option<TempDir>,
+        arguments: &[&str],
+    ) -> Self {
         let socket = folder.join("tcpmon.sock");
         let path = socket.to_str().expect("UTF-8");
-        let mut command = tethered(&[&["daemon", "--socket", path], arguments].concat());
+        let mut command =
+            tethered_behind(before, &[&["daemon", "--socket", path], arguments].concat());
         let _until_attached = ChangingProbes::hold();
         let mut child = start(command.stdout(Stdio::null()));
         let log = Lines::of(child.stderr.take().expect("a pipe"));
