@@ -21,7 +21,7 @@ use serde_json::Value;
 use pages::{blocks, commands, files, flags, names, read, root};
 use place::{Group, Place, TCPMON, help, line_with, xtask};
 
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 18] = [
     "README.md",
     "docs/who-eats-the-ports.md",
     "docs/report.md",
@@ -36,13 +36,15 @@ const PAGES: [&str; 16] = [
     "docs/security.md",
     "docs/kubernetes.md",
     "docs/overhead.md",
+    "docs/faults.md",
+    "docs/soak.md",
     "docs/ARCHITECTURE.md",
     "docs/screens/README.md",
 ];
 
 /// Commands that no test can run, by their beginning, and why. Those of xtask are still looked up
 /// in its help.
-const NOT_RUN: [(&str, &str); 13] = [
+const NOT_RUN: [(&str, &str); 14] = [
     ("cargo xtask run", "becomes a daemon at the usual places"),
     ("cargo xtask test", "would run this test again"),
     ("cargo xtask setup", "may install packages"),
@@ -52,6 +54,7 @@ const NOT_RUN: [(&str, &str); 13] = [
     ("cargo xtask manifests", "writes into deploy/"),
     ("cargo xtask screens", "writes into docs/screens/, and takes a minute and a browser"),
     ("cargo xtask bench", "takes minutes, and the machine for itself"),
+    ("cargo xtask soak", "takes an hour, and is done for seconds by tests/system/soak.rs"),
     ("cargo xtask vm", "takes minutes, and is a step of `cargo xtask test`"),
     ("tcpmon top", "takes a terminal, and is driven in one by tests/system/top.rs"),
     ("sudo dnf", "Fedora's"),
@@ -152,7 +155,7 @@ fn every_flag_exists() {
     for command in ["daemon", "tail", "top", "check", "explain", "report", "advise"] {
         known.extend(flags(&help(Path::new(TCPMON), command)));
     }
-    for task in ["setup", "build", "run", "test", "vm", "lab", "bench", "fuzz", "screens"] {
+    for task in ["setup", "build", "run", "test", "vm", "lab", "bench", "fuzz", "screens", "soak"] {
         known.extend(flags(&help(&xtask, task)));
     }
     for page in PAGES {

@@ -16,5 +16,6 @@ pub mod process;
 pub mod run;
 pub mod screens;
 pub mod setup;
+pub mod soak;
 pub mod test;
 pub mod vm;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, dist, fuzz, lab, manifests, run, screens, setup, test, vm};
+use xtask::{bench, build, dist, fuzz, lab, manifests, run, screens, setup, soak, test, vm};
 
 /// Set up, build, run and test tcpmon.
 #[derive(Parser)]
@@ -37,6 +37,8 @@ enum Task {
     Lab(lab::LabArgs),
     /// Measure what the program costs, beside the bare machine and its peers
     Bench(bench::Args),
+    /// Watch the daemon under a load for an hour or longer, and judge what only hours show
+    Soak(soak::Args),
     /// Make the pictures under docs/screens anew, of ports that run out
     Screens(screens::Args),
     #[command(hide = true)]
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Lab(args) => lab::run(&args),
         Task::Bench(args) => bench::main(&args),
+        Task::Soak(args) => soak::main(&args),
         Task::Screens(args) => screens::main(&args),
         Task::Announce(args) => run::announce(&args),
         Task::CountSockets => bench::diag::print_count(),

@@ -99,6 +99,7 @@ fn lines(report: &Report) -> String {
     for check in &report.checks {
         let status = match check.status {
             Status::Ok => "ok",
+            Status::Limited => "limited",
             Status::Fail => "FAIL",
             Status::Unknown => "unknown",
         };
@@ -137,11 +138,13 @@ mod tests {
             ProbeCheck {
                 name: "tp_btf/inet_sock_set_state",
                 purpose: "every transition",
+                without: None,
                 result: Ok(()),
             },
             ProbeCheck {
                 name: "iter/task_file",
                 purpose: "owners of older sockets",
+                without: None,
                 result: second,
             },
         ]

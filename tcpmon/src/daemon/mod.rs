@@ -3,6 +3,7 @@
 pub mod alerting;
 pub mod clock;
 pub mod departures;
+pub mod door;
 pub mod facts;
 pub mod heart;
 pub mod held;

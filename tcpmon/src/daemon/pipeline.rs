@@ -76,6 +76,7 @@ struct Counting {
     census: Census,
     programs: Vec<(&'static str, OwnedFd)>,
     names: Arc<Names>,
+    time_wait: TimeWaitMode,
 }
 
 /// Tells whether the pipeline's threads run.
@@ -127,7 +128,7 @@ impl Pipeline {
                 Some(_) => namespaces::Scope::Own,
                 None => namespaces::Scope::All,
             },
-            exact: scope.time_wait == TimeWaitMode::Exact,
+            exact: counting.time_wait == TimeWaitMode::Exact,
             share: limits.snapshot_cpu_share,
         };
         let (survey, thread) = survey::start(sources, pipeline.health.clone())?;
@@ -136,7 +137,7 @@ impl Pipeline {
         let sampler = Sampler::new(
             counters,
             survey,
-            scope.time_wait,
+            counting.time_wait,
             counting.programs,
             Arc::clone(&pipeline.hub),
             counting.names,
@@ -177,6 +178,7 @@ impl Pipeline {
             census: probes.census,
             programs: probes.programs,
             names,
+            time_wait: probes.time_wait,
         };
         let pipeline = Self {
             hub,

@@ -35,7 +35,10 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -150,6 +153,7 @@ struct Served {
     health: Health,
     stopping: watch::Receiver<bool>,
     pusher: Option<Arc<AlertPusher>>,
+    turned_away: Arc<AtomicU64>,
     /// The last report for those who do not mind that it is not of this moment.
     report: Recent<Vec<u8>>,
 }
@@ -158,6 +162,7 @@ impl Backend for Served {
     fn metrics(&self) -> Result<Vec<u8>, String> {
         let mut look = self.watch.look().map_err(|error| error.to_string())?;
         look.sample.alertmanagers = self.pusher.as_ref().map_or_else(Vec::new, |it| it.counts());
+        look.sample.turned_away = self.turned_away.load(Ordering::Relaxed);
         self.exporter.text(look.sample).map_err(|error| error.to_string())
     }
 
@@ -288,6 +293,7 @@ async fn daemon(
         health: pipeline.health.clone(),
         stopping: stopping.clone(),
         pusher: pusher.clone(),
+        turned_away: unix.turned_away(),
         report: Recent::default(),
     });
     let full = router(Arc::clone(&served), Access::Full, &web);

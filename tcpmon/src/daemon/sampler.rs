@@ -18,7 +18,7 @@ use crate::{
         probes::TimeWaitMode,
         program,
     },
-    model::{address, fast::FastMap, levels::ByState},
+    model::{address, fast::FastMap, levels::ByState, probe::ProbeStats},
     pressure::facts::Facts,
 };
 use std::{
@@ -40,9 +40,30 @@ pub struct Sampler {
     maps: Arc<Mutex<CounterMaps>>,
     survey: Survey,
     mode: TimeWaitMode,
-    programs: Vec<(&'static str, OwnedFd)>,
+    programs: Vec<Program>,
     hub: Arc<Hub>,
     names: Arc<Names>,
+}
+
+/// An attached program, with the kernel's last account of it: /proc may be out of reach for a
+/// while, which is no reason to tell nothing else, and a counter must not fall.
+struct Program {
+    name: &'static str,
+    fd: OwnedFd,
+    last: Mutex<ProbeStats>,
+}
+
+impl Program {
+    fn stats(&self) -> ProbeStats {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match program::stats(self.fd.as_fd()) {
+            Ok(now) => *last = now,
+            Err(error) => {
+                log::debug!("cannot read the kernel's account of the probe {}: {error}", self.name);
+            }
+        }
+        *last
+    }
 }
 
 /// The probes' counters at one moment.
@@ -88,9 +109,6 @@ pub enum SampleError {
     /// A map could not be read.
     #[error("cannot read the probes' counters: {0}")]
     Map(#[from] aya::maps::MapError),
-    /// A program's account could not be read.
-    #[error("cannot read the kernel's account of a probe: {0}")]
-    Program(#[from] std::io::Error),
 }
 
 impl Sampler {
@@ -104,6 +122,8 @@ impl Sampler {
         hub: Arc<Hub>,
         names: Arc<Names>,
     ) -> Self {
+        let program = |(name, fd)| Program { name, fd, last: Mutex::default() };
+        let programs = programs.into_iter().map(program).collect();
         Self { maps, survey, mode, programs, hub, names }
     }
 
@@ -140,11 +160,7 @@ impl Sampler {
             .collect();
         let failures =
             read.failures.into_iter().map(|(key, count)| (self.destination(&key), count)).collect();
-        let probes = self
-            .programs
-            .iter()
-            .map(|(name, fd)| Ok((*name, program::stats(fd.as_fd())?)))
-            .collect::<std::io::Result<_>>()?;
+        let probes = self.programs.iter().map(|it| (it.name, it.stats())).collect();
         Ok(Sample {
             totals: read.totals,
             connections,
@@ -156,6 +172,7 @@ impl Sampler {
             time_wait: self.time_wait(&findings, &counts, read.entered),
             pressure: PressureSample::default(),
             alertmanagers: Vec::new(),
+            turned_away: 0,
         })
     }
 

@@ -1,5 +1,6 @@
 //! The Unix socket: where it is, who may use it, and that there is one daemon behind it.
 
+use super::door::Door;
 use std::{
     fs, io,
     os::unix::{
@@ -60,12 +61,13 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds the socket at `path`; a file left behind by a daemon that is gone is replaced.
+/// Binds the socket at `path`, for whom its file is; a file left behind by a daemon that is gone is
+/// replaced.
 ///
 /// # Errors
 ///
 /// Where another daemon listens there, or the system refuses.
-pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
+pub fn bind(path: &Path) -> Result<(Door, SocketFile), SocketError> {
     let system = |action| move |cause| SocketError::System { action, path: path.to_owned(), cause };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         make_folder(folder).map_err(system("make the folder of"))?;
@@ -80,17 +82,21 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     rustix::process::umask(umask);
     let listener = bound.map_err(system("bind"))?;
     let finish = || {
+        let made = fs::symlink_metadata(&draft)?;
         // A service that is of that group already has no need of chown(2).
-        let own = fs::symlink_metadata(&draft)?.gid();
-        if let Some(group) = group_id(GROUP).filter(|&group| group != own) {
+        let group = group_id(GROUP).unwrap_or(made.gid());
+        if group != made.gid() {
             std::os::unix::fs::chown(&draft, None, Some(group))?;
         }
         fs::set_permissions(&draft, PermissionsExt::from_mode(MODE))?;
         fs::rename(&draft, path)?;
-        identity(path)
+        Ok((made.uid(), group, identity(path)?))
     };
     match finish() {
-        Ok(identity) => Ok((listener, SocketFile { path: path.to_owned(), identity })),
+        Ok((owner, group, identity)) => {
+            let file = SocketFile { path: path.to_owned(), identity };
+            Ok((Door::new(listener, owner, group), file))
+        }
         Err(cause) => {
             let _ = fs::remove_file(&draft);
             Err(system("set up")(cause))

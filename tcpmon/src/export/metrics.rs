@@ -78,6 +78,8 @@ pub struct Sample {
     pub pressure: PressureSample,
     /// What became of alerts that were pushed.
     pub alertmanagers: Vec<alertmanager::Counts>,
+    /// Connections to the Unix socket of users whose it is not.
+    pub turned_away: u64,
 }
 
 /// Labels of a port failure.
@@ -156,6 +158,7 @@ impl Exporter {
             lost,
             map_failures(totals),
             subscribers(sample.subscribers),
+            turned_away(sample.turned_away),
             build_info(self.revision),
         ];
         let probes = probes(&sample.probes);
@@ -273,6 +276,15 @@ fn lost(sample: &Sample) -> Family {
     family.add_count(&[("where", "ring")], sample.ring_lost);
     family.add_count(&[("where", "subscriber")], sample.subscriber_lost);
     family.add_count(&[("where", "probe")], missed);
+    family
+}
+
+fn turned_away(count: u64) -> Family {
+    let mut family = Family::counter(
+        "tcpmon_socket_refused_total",
+        "Connections to the Unix socket by users that may not use it, whatever its file's rights.",
+    );
+    family.add_count(&[], count);
     family
 }
 

@@ -28,11 +28,11 @@ fn bpf_objects(pid: u32) -> BTreeSet<String> {
 }
 
 /// Whether the kernel still has the program of that id.
-fn is_loaded(id: u32) -> bool {
+pub(crate) fn is_loaded(id: u32) -> bool {
     aya::programs::loaded_programs().flatten().any(|program| program.id() == id)
 }
 
-fn program_ids(pid: u32) -> Vec<u32> {
+pub(crate) fn program_ids(pid: u32) -> Vec<u32> {
     let ids: Vec<u32> = bpf_objects(pid)
         .iter()
         .filter_map(|line| line.strip_prefix("prog_id:")?.parse().ok())

@@ -20,6 +20,7 @@ mod owners;
 mod ports;
 mod refusals;
 mod report;
+mod soak;
 mod streams;
 mod subscribers;
 mod support;

@@ -84,7 +84,7 @@ pub(super) fn warnings(quick: bool) -> Vec<String> {
 }
 
 /// Where and how it is measured.
-pub(super) fn describe(binary: &Path) -> Result<Machine> {
+pub(crate) fn describe(binary: &Path) -> Result<Machine> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let model = read("/proc/cpuinfo")
         .lines()

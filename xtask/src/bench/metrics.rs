@@ -14,27 +14,39 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// One scrape.
 #[derive(Debug)]
-pub(super) struct Metrics(String);
+pub(crate) struct Metrics(String);
 
 impl Metrics {
     /// Asks the daemon at `socket`.
-    pub(super) fn ask(socket: &Path) -> Result<Self> {
+    pub(crate) fn ask(socket: &Path) -> Result<Self> {
         get(socket, "/metrics")
             .map(Self)
             .with_context(|| format!("cannot read metrics on {}", socket.display()))
     }
 
     /// All series of a family of counters or gauges, added up; 0 if there is none.
-    pub(super) fn sum(&self, family: &str) -> f64 {
+    pub(crate) fn sum(&self, family: &str) -> f64 {
         self.0.lines().filter_map(|line| value(line, family)).sum()
     }
 }
 
 impl Metrics {
     /// As [`Self::sum`], of the series in whose labels `label` stands.
-    pub(super) fn sum_of(&self, family: &str, label: &str) -> f64 {
+    pub(crate) fn sum_of(&self, family: &str, label: &str) -> f64 {
         let lines = self.0.lines().filter(|line| line.contains(label));
         lines.filter_map(|line| value(line, family)).sum()
+    }
+}
+
+impl Metrics {
+    /// The values of all series of a family of counters or gauges.
+    pub(crate) fn values(&self, family: &str) -> Vec<f64> {
+        self.0.lines().filter_map(|line| value(line, family)).collect()
+    }
+
+    /// How many series there are in all.
+    pub(crate) fn series(&self) -> usize {
+        self.0.lines().filter(|line| !line.starts_with('#')).count()
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct ProgramStats {
 ///
 /// The process's own clock has nanoseconds, where /proc/PID/stat has ticks of 10 ms: a whole
 /// second's work of a tool that costs little is a few ticks.
-pub(super) fn cpu_time(pid: u32) -> io::Result<Duration> {
+pub(crate) fn cpu_time(pid: u32) -> io::Result<Duration> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     let mut clock: libc::clockid_t = 0;
     // SAFETY: `clock` is writable, and nothing else is touched.
@@ -51,7 +51,7 @@ pub(super) fn cpu_time(pid: u32) -> io::Result<Duration> {
 }
 
 /// Memory of a process.
-pub(super) fn memory(pid: u32) -> io::Result<Memory> {
+pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
     Ok(parse_memory(&fs::read_to_string(format!("/proc/{pid}/status"))?))
 }
 

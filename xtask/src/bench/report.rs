@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Where and how it was measured.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Machine {
     /// Release of the kernel.
     pub kernel: String,

@@ -26,14 +26,14 @@ use super::{
 const READY_LIMIT: Duration = Duration::from_mins(1);
 
 /// What all sessions share: the program, and a folder for sockets that goes with this.
-pub(super) struct Kit {
+pub(crate) struct Kit {
     binary: PathBuf,
     folder: PathBuf,
 }
 
 /// How a session's daemon is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ProbeStats {
+pub(crate) enum ProbeStats {
     /// The kernel measures the probes, as it does by default.
     On,
     /// It does not, so that measuring is no part of what is measured.
@@ -54,7 +54,7 @@ pub struct Usage {
 }
 
 /// The programs of a subject.
-pub(super) struct Session {
+pub(crate) struct Session {
     /// A tail or a peer. Before the daemon, so that it ends first.
     reader: Option<Tool>,
     daemon: Option<Tool>,
@@ -63,7 +63,7 @@ pub(super) struct Session {
 
 impl Kit {
     /// For the program `binary`.
-    pub(super) fn new(binary: PathBuf) -> Result<Self> {
+    pub(crate) fn new(binary: PathBuf) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("tcpmon-bench-{}", std::process::id()));
         DirBuilder::new()
             .mode(0o700)
@@ -76,7 +76,7 @@ impl Kit {
     }
 
     /// The program that is measured.
-    pub(super) fn binary(&self) -> &Path {
+    pub(crate) fn binary(&self) -> &Path {
         &self.binary
     }
 
@@ -122,7 +122,7 @@ impl Session {
     }
 
     /// Starts a daemon with further arguments, and nothing else.
-    pub(super) fn start_daemon_alone(
+    pub(crate) fn start_daemon_alone(
         kit: &Kit,
         stats: ProbeStats,
         further: &[&str],
@@ -133,8 +133,13 @@ impl Session {
     }
 
     /// Where its daemon is asked.
-    pub(super) fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The daemon's process id.
+    pub(crate) fn daemon(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Tool::pid)
     }
 
     /// Starts the daemon and waits until it is ready.
@@ -155,7 +160,7 @@ impl Session {
     }
 
     /// Starts a tail of the session's daemon, and waits until the daemon knows of it.
-    pub(super) fn start_tail(&mut self, kit: &Kit, filter: &[&str], output: Output) -> Result<()> {
+    pub(crate) fn start_tail(&mut self, kit: &Kit, filter: &[&str], output: Output) -> Result<()> {
         let mut command = Command::new(&kit.binary);
         command.args(["tail", "--json"]).args(filter).arg("--socket").arg(&self.socket);
         let tail = self.reader.insert(Tool::start("tcpmon tail", &mut command, output)?);
@@ -180,12 +185,12 @@ impl Session {
     }
 
     /// Fails if any of its programs has ended.
-    pub(super) fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         self.tools().try_for_each(Tool::check)
     }
 
     /// Waits until everything that has happened has been worked off.
-    pub(super) fn await_rest(&mut self) -> Result<()> {
+    pub(crate) fn await_rest(&mut self) -> Result<()> {
         self.tools().try_for_each(Tool::await_rest)
     }
 
@@ -228,7 +233,7 @@ impl Session {
     }
 
     /// Ends its programs, the reader first.
-    pub(super) fn stop(self) {
+    pub(crate) fn stop(self) {
         let Self { reader, daemon, .. } = self;
         reader.into_iter().chain(daemon).for_each(Tool::stop);
     }

@@ -30,7 +30,7 @@ impl Spread {
 }
 
 /// A count as a number that can be divided.
-pub(super) fn to_f64(count: u64) -> f64 {
+pub(crate) fn to_f64(count: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
     let number = count as f64;
     number

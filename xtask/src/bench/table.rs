@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// How a table is written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// Columns aligned with blanks.
     Text,
     /// A table of GitHub's Markdown, whose source is aligned too.
@@ -13,24 +13,24 @@ pub(super) enum Form {
 
 /// A title, a head and rows; the first column is words, the others are figures.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     title: String,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// With these names of columns.
-    pub(super) fn new(title: impl Into<String>, head: &[&str]) -> Self {
+    pub(crate) fn new(title: impl Into<String>, head: &[&str]) -> Self {
         Self { title: title.into(), rows: vec![head.iter().map(ToString::to_string).collect()] }
     }
 
     /// Adds a row, with as many cells as there are columns.
-    pub(super) fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
     /// Writes it down, with a line of its own for each row; empty if it has no rows.
-    pub(super) fn render(&self, form: Form) -> String {
+    pub(crate) fn render(&self, form: Form) -> String {
         let [head, rows @ ..] = &*self.rows else { return String::new() };
         if rows.is_empty() {
             return String::new();
@@ -85,7 +85,7 @@ fn line(out: &mut String, form: Form, cells: &[String], widths: &[usize]) {
 }
 
 /// A whole number with its thousands apart: `27,123`.
-pub(super) fn thousands(number: f64) -> String {
+pub(crate) fn thousands(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut text = String::from(if number <= -0.5 { "-" } else { "" });
     for (place, digit) in digits.chars().enumerate() {

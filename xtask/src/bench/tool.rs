@@ -112,6 +112,11 @@ impl Tool {
         bail!("{} ended by itself ({status}) and said: {said}", self.name)
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time so far.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
         proc::cpu_time(self.child.id()).with_context(|| format!("no CPU time of {}", self.name))

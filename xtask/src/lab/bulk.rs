@@ -48,8 +48,13 @@ pub(super) fn churn(spec: &ChurnSpec) -> io::Result<Duration> {
     let mut destinations =
         spec.destinations.iter().map(|ip| SocketAddr::new(*ip, spec.port)).cycle();
     let begun = Instant::now();
-    for _ in 0..spec.connections {
+    for number in 0..spec.connections {
         let Some(to) = destinations.next() else { break };
+        if let Some(pace) = spec.pace.filter(|pace| *pace > 0) {
+            // A load has a rate: this is it, not a wait for something.
+            let due = begun + Duration::from_micros(number * 1_000_000 / u64::from(pace));
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
         // No options here: they would be part of the cost that is measured.
         let flags = SocketFlags::CLOEXEC;
         let client =

@@ -43,6 +43,8 @@ pub struct Lab {
     /// Services of a load that go on when it is over; they end with the next one.
     pub(super) lasting: Vec<Puppet>,
     next_port: u16,
+    /// Connections a second of a load, at most.
+    pace: Option<u32>,
     // Last, so that it ends last: it removes the namespaces.
     keeper: Puppet,
 }
@@ -73,6 +75,7 @@ impl Lab {
             inodes: Vec::new(),
             lasting: Vec::new(),
             next_port: plan.first_port(),
+            pace: None,
             keeper,
         };
         let first = lab.make_namespace(number)?;
@@ -151,6 +154,17 @@ impl Lab {
             self.keeper.tell_done(&Command::RemoveNetns { name: doomed.name })?;
         }
         Ok(done)
+    }
+
+    /// Has loads by one process make so many connections a second at most, instead of as many as
+    /// they can.
+    pub fn set_pace(&mut self, per_second: u32) {
+        self.pace = Some(per_second);
+    }
+
+    /// What [`Self::set_pace`] said.
+    pub(super) fn pace(&self) -> Option<u32> {
+        self.pace
     }
 
     /// Leaves the namespaces in place when the lab ends.

@@ -77,6 +77,8 @@ pub(super) struct ChurnSpec {
     /// chooses, which may come back to a port.
     pub(super) sources: Vec<IpAddr>,
     pub(super) port: u16,
+    /// So many a second at most; as fast as it goes without it.
+    pub(super) pace: Option<u32>,
 }
 
 /// What came of a command.

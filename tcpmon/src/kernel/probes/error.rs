@@ -37,6 +37,20 @@ pub enum ProbeError {
     Object(&'static str),
 }
 
+impl ProbeError {
+    /// Whether it stands against watching the timers of time-wait sockets, and nothing else.
+    pub(super) fn is_about_timers(&self) -> bool {
+        match self {
+            Self::Handler(_) => true,
+            Self::Program { probe, .. } => probe.starts_with(ON_TIMERS),
+            Self::Refused(_) | Self::Maps(_) | Self::Object(_) => false,
+        }
+    }
+}
+
+/// The names of all probes on timers begin with this, and of no others.
+const ON_TIMERS: &str = "tcpmon_timer_";
+
 pub(in crate::kernel) fn refusal(
     action: &'static str,
     probe: &'static str,
@@ -79,6 +93,18 @@ pub(in crate::kernel) fn one_line(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_stands_against_the_timers_can_be_done_without() {
+        let of = |probe| ProbeError::Program { action: "load", probe, reason: String::new() };
+        assert!(of("tcpmon_timer_start").is_about_timers());
+        assert!(ProbeError::Handler(String::new()).is_about_timers());
+        assert!(!of("tcpmon_state").is_about_timers());
+        assert!(!ProbeError::Maps(String::new()).is_about_timers());
+        for (name, _) in super::super::TIMERS {
+            assert!(of(name).is_about_timers(), "{name}");
+        }
+    }
 
     #[test]
     fn the_verifier_s_reason_is_its_last_word_before_the_statistics() {

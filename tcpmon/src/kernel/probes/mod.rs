@@ -31,7 +31,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
 };
-use tcpmon_common::Control;
+use tcpmon_common::{Control, Offsets};
 
 /// The probes, attached until `links` is dropped.
 pub struct Probes {
@@ -47,6 +47,8 @@ pub struct Probes {
     pub census: Census,
     /// Log lines of the probes.
     pub log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    /// How the time-wait table is watched: not as asked for where the kernel would not have it.
+    pub time_wait: TimeWaitMode,
     /// The attached programs by name.
     pub programs: Vec<(&'static str, OwnedFd)>,
     /// What holds the programs to their hooks.
@@ -61,23 +63,40 @@ impl std::fmt::Debug for Probes {
 
 impl Probes {
     /// Loads and attaches the probes, and names the owners of the sockets that are open already.
+    /// Where the kernel will not have the probes on timers, the time-wait table is watched without
+    /// them, and where it will not list open files, those owners stay unknown: both are said, and
+    /// all else is as exact as ever.
     ///
     /// # Errors
     ///
-    /// Where this machine cannot run them, or the kernel refuses one: in one line, the whole of
-    /// the verifier's words on the debug log.
+    /// Where this machine cannot run them, or the kernel refuses the one that counts: in one line,
+    /// the whole of the verifier's words on the debug log.
     pub fn start(sizes: MapSizes, scope: Scope) -> Result<Self, ProbeError> {
         super::requirements::refuse()?;
         let offsets = field_offsets()?;
+        match Self::attach(&offsets, sizes, scope) {
+            Err(error) if scope.time_wait == TimeWaitMode::Exact && error.is_about_timers() => {
+                log::warn!(
+                    "{error}; without it TIME_WAIT is watched as by --time-wait sampled: its \
+                     levels are right, and who entered and how sockets left is not told"
+                );
+                let scope = Scope { time_wait: TimeWaitMode::Sampled, ..scope };
+                Self::attach(&offsets, sizes, scope)
+            }
+            done => done,
+        }
+    }
+
+    fn attach(offsets: &Offsets, sizes: MapSizes, scope: Scope) -> Result<Self, ProbeError> {
         let handler = match scope.time_wait {
-            TimeWaitMode::Exact => tw_timer_handler(&offsets)?,
+            TimeWaitMode::Exact => tw_timer_handler(offsets)?,
             TimeWaitMode::Sampled => 0,
         };
-        let mut ebpf = load_object(&offsets, sizes, scope, handler)?;
+        let mut ebpf = load_object(offsets, sizes, scope, handler)?;
 
         let types = kernel_types()?;
         load_state(&mut ebpf, &types)?;
-        load_owners(&mut ebpf, &types)?;
+        let owners = load_owners(&mut ebpf, &types);
         let timers: &[_] = if handler == 0 { &[] } else { &TIMERS };
         for (name, tracepoint) in timers {
             load_timer(&mut ebpf, &types, name, tracepoint)?;
@@ -97,7 +116,9 @@ impl Probes {
             links.push(FdLink::from(link.map_err(refusal("attach", name))?));
             programs.push((name, duplicate(probe.fd(), name)?));
         }
-        adopt_open_sockets(&mut ebpf)?;
+        if let Err(error) = owners.and_then(|()| adopt_open_sockets(&mut ebpf)) {
+            log::warn!("{error}; without it sockets older than the daemon have no owner");
+        }
 
         give_memory_back();
 
@@ -120,6 +141,7 @@ impl Probes {
             events: take(&mut ebpf, "EVENTS")?,
             census,
             log,
+            time_wait: scope.time_wait,
             programs,
             links,
         })
@@ -151,16 +173,19 @@ pub fn try_each() -> Vec<ProbeCheck> {
         ProbeCheck {
             name: "tp_btf/inet_sock_set_state",
             purpose: "counts and reports every TCP state transition",
+            without: None,
             result: load(load_state),
         },
         ProbeCheck {
             name: "iter/task_file",
             purpose: "names the owners of sockets older than the daemon",
+            without: Some("sockets older than the daemon have no owner"),
             result: load(load_owners),
         },
         ProbeCheck {
             name: "tp_btf/timer_*",
             purpose: "tell how sockets enter and leave TIME_WAIT (--time-wait sampled does without)",
+            without: Some("TIME_WAIT is watched as by --time-wait sampled"),
             result: load(|ebpf, types| {
                 TIMERS.iter().try_for_each(|(name, at)| load_timer(ebpf, types, name, at))
             }),
@@ -168,6 +193,7 @@ pub fn try_each() -> Vec<ProbeCheck> {
         ProbeCheck {
             name: "sock_diag",
             purpose: "lists sockets by destination and state",
+            without: None,
             result: sock_diag::list(States::BUT_TIME_WAIT, |_| {})
                 .map_err(|error| format!("{error}; the kernel needs tcp_diag (modprobe tcp_diag)")),
         },

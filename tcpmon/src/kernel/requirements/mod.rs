@@ -28,6 +28,8 @@ pub struct ProbeCheck {
     pub name: &'static str,
     /// What it is for, in a few words.
     pub purpose: &'static str,
+    /// What is missing where the daemon goes on without it; `None`: it does not.
+    pub without: Option<&'static str>,
     /// In one line, why the kernel would not take it.
     pub result: Result<(), String>,
 }
@@ -56,6 +58,8 @@ impl From<OffsetsError> for Refusal {
 pub enum Status {
     /// It is met.
     Ok,
+    /// It is not, and the daemon would start and do without.
+    Limited,
     /// It is not, and the daemon would not start.
     Fail,
     /// This cannot be told beforehand; the daemon would try.
@@ -283,7 +287,9 @@ fn judge_probe(probe: ProbeCheck, facts: &Facts) -> Check {
                 _ => "report this line, with the kernel's release",
             };
             let detail = format!("{name} ({}) does not load: {reason}", probe.purpose);
-            fail(&name, detail, mend.into())
+            let Some(without) = probe.without else { return fail(&name, detail, mend.into()) };
+            let detail = format!("{detail}; without it {without}");
+            Check { name, status: Status::Limited, detail, mend: Some(mend.into()) }
         }
     }
 }

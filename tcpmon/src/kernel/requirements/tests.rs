@@ -117,7 +117,7 @@ fn the_first_failure_is_the_refusal() {
 }
 
 fn probe(result: Result<(), String>) -> ProbeCheck {
-    ProbeCheck { name: "iter/task_file", purpose: "owners of older sockets", result }
+    ProbeCheck { name: "iter/task_file", purpose: "owners of older sockets", without: None, result }
 }
 
 #[test]
@@ -155,6 +155,18 @@ fn a_probe_that_does_not_load_is_told_with_a_mend() {
         assert!(check.detail.contains("(owners of older sockets) does not load: "), "{check:?}");
         assert!(check.mend.as_deref().expect("a mend").contains(mend), "{check:?}");
     }
+}
+
+#[test]
+fn a_probe_that_can_be_done_without_is_told_and_the_daemon_would_start() {
+    let without = Some("older sockets have no owner");
+    let lacking = ProbeCheck { without, ..probe(Err("unknown func".into())) };
+    let report = report(&sound(), || vec![lacking]);
+    assert!(report.ok, "{report:?}");
+    let check = report.checks.last().expect("checks");
+    assert_eq!(check.status, Status::Limited);
+    assert!(check.detail.ends_with("unknown func; without it older sockets have no owner"));
+    assert!(check.mend.is_some());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::exposition::{self, Metrics};
 use super::http::{self, Body, Response};
-use super::program::{Lines, signal, start, tethered, wait};
+use super::program::{Lines, signal, start, tethered, tethered_behind, wait};
 use super::turn::{ChangingProbes, Turn};
 use super::{PATIENCE, eventually};
 
@@ -19,6 +19,8 @@ use super::{PATIENCE, eventually};
 pub(crate) struct Daemon {
     child: Child,
     log: Lines,
+    /// What it said before it was ready.
+    first: Vec<String>,
     addresses: Vec<SocketAddr>,
     socket: PathBuf,
     _folder: Option<TempDir>,
@@ -59,14 +61,54 @@ impl Daemon {
         Self::begin(folder, None, arguments)
     }
 
+    /// As [`Self::start`], behind a program that becomes the daemon by exec (`unshare ...`).
+    pub(crate) fn start_behind(_turn: &Turn, before: &[&str], arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().to_owned();
+        let loopback = ["--web.listen-address", "127.0.0.1:0"];
+        Self::begin_behind(before, &path, Some(folder), &[&loopback, arguments].concat())
+    }
+
+    /// As [`Self::start`], with its standard error there, where nobody reads it.
+    pub(crate) fn start_mute(_turn: &Turn, stderr: Stdio, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("tcpmon.sock");
+        let path = socket.to_str().expect("UTF-8");
+        let usual = ["daemon", "--socket", path, "--web.listen-address", "127.0.0.1:0"];
+        let mut command = tethered(&[&usual, arguments].concat());
+        let _until_attached = ChangingProbes::hold();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
+        let log = Lines::of(std::io::empty());
+        let (addresses, first) = (Vec::new(), Vec::new());
+        let child = child.expect("tcpmon");
+        let daemon = Self { child, log, first, addresses, socket, _folder: Some(folder) };
+        eventually("the daemon to be ready", || {
+            let stream = UnixStream::connect(&daemon.socket).ok()?;
+            stream.set_read_timeout(Some(PATIENCE)).ok()?;
+            (http::get(stream, "/readyz", &[]).status == 200).then_some(())
+        });
+        daemon
+    }
+
     fn begin(folder: &Path, own: Option<TempDir>, arguments: &[&str]) -> Self {
+        Self::begin_behind(&[], folder, own, arguments)
+    }
+
+    fn begin_behind(
+        before: &[&str],
+        folder: &Path,
+        own: Option<TempDir>,
+        arguments: &[&str],
+    ) -> Self {
         let socket = folder.join("tcpmon.sock");
         let path = socket.to_str().expect("UTF-8");
-        let mut command = tethered(&[&["daemon", "--socket", path], arguments].concat());
+        let mut command =
+            tethered_behind(before, &[&["daemon", "--socket", path], arguments].concat());
         let _until_attached = ChangingProbes::hold();
         let mut child = start(command.stdout(Stdio::null()));
         let log = Lines::of(child.stderr.take().expect("a pipe"));
         let mut addresses = Vec::new();
+        let mut first = Vec::new();
         loop {
             let line = log.next().unwrap_or_else(|| panic!("{command:?}: {:?}", wait(&mut child)));
             if let Some((_, rest)) = line.split_once("metrics on http://") {
@@ -74,9 +116,15 @@ impl Daemon {
                 addresses.push(address.unwrap_or_else(|| panic!("no address: {line}")));
             }
             if line.contains("observing TCP transitions") {
-                return Self { child, log, addresses, socket, _folder: own };
+                return Self { child, log, first, addresses, socket, _folder: own };
             }
+            first.push(line);
         }
+    }
+
+    /// What it wrote to standard error before it was ready.
+    pub(crate) fn first_words(&self) -> String {
+        self.first.join("\n")
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -33,7 +33,12 @@ pub(crate) fn tcpmon<S: AsRef<OsStr>>(before: &[&str], args: &[S]) -> Command {
 
 /// As [`tcpmon`], for a program that must not outlive this thread, whatever ends it.
 pub(crate) fn tethered<S: AsRef<OsStr>>(args: &[S]) -> Command {
-    tcpmon(&["setpriv", "--pdeathsig", "KILL", "--"], args)
+    tethered_behind(&[], args)
+}
+
+/// As [`tethered`], behind a program that becomes it by exec.
+pub(crate) fn tethered_behind<S: AsRef<OsStr>>(before: &[&str], args: &[S]) -> Command {
+    tcpmon(&[before, &["setpriv", "--pdeathsig", "KILL", "--"]].concat(), args)
 }
 
 /// Runs the command to its end.

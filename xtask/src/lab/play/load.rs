@@ -77,9 +77,12 @@ fn run(lab: &mut Lab, recipe: Recipe, connections: u64) -> Result<Expectation> {
         puppet.name(),
         destinations.len()
     ));
-    let limit = STEP + Duration::from_secs(connections / SLOWEST);
+    let pace = lab.pace();
+    let slowest = pace.map_or(SLOWEST, |pace| SLOWEST.min(pace.into())).max(1);
+    let limit = STEP + Duration::from_secs(connections / slowest);
+    let destinations_too = destinations.clone();
     let spec =
-        ChurnSpec { connections, destinations: destinations.clone(), sources: Vec::new(), port };
+        ChurnSpec { connections, destinations: destinations_too, sources: Vec::new(), port, pace };
     let command = Command::Churn(spec);
     let (connections, seconds) = match puppet.tell_patiently(&command, limit)? {
         Reply::Churned { connections, seconds } => (connections, seconds),

@@ -143,7 +143,7 @@ fn client_first(
     let process = puppet.process().clone();
     let time_wait = spread(&all, connections);
     lab.tell(&format!("{} makes {connections} connections in {}", puppet.name(), netns.name));
-    let spec = ChurnSpec { connections, destinations: all, sources: Vec::new(), port };
+    let spec = ChurnSpec { connections, destinations: all, sources: Vec::new(), port, pace: None };
     puppet.tell_patiently(&Command::Churn(spec), limit(connections))?;
     Table::of(process.pid).await_only_time_wait()?;
     let (netns, role) = (netns.clone(), Role::Active);
@@ -170,7 +170,7 @@ fn server_first(
     lab.tell(&format!("{} closes {connections} connections on {address}", server.name()));
     let serve = Command::CloseMany { listener, connections };
     server.begin(&serve)?;
-    let spec = ChurnSpec { connections, destinations: vec![sources[0]], sources, port };
+    let spec = ChurnSpec { connections, destinations: vec![sources[0]], sources, port, pace: None };
     client.tell_patiently(&Command::ConnectMany(spec), limit(connections))?;
     server.finish(&serve)?;
     server.tell_done(&Command::Close { socket: listener })?;

@@ -1,0 +1,124 @@
+//! The time of day, set forward and back while the daemon runs.
+//!
+//! A test that sets the clock takes it from everybody, so it is done on a machine of its own only:
+//! where `TCPMON_MAY_SET_CLOCK` is set. Everywhere it is held that nothing but what is shown to
+//! people asks for the time of day, so that nothing else can be led astray by it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+use xtask::lab::{Addresses, Recipe};
+
+use crate::support::books::{Auditor, PROMPT};
+use crate::support::daemon::Daemon;
+use crate::support::tail::Tail;
+use crate::support::turn::Turn;
+use crate::support::{lab, skipped};
+
+/// Who asks for the time of day, and for what.
+const ASKERS: [(&str, &str); 6] = [
+    ("daemon/clock.rs", "the `ts` of events"),
+    ("daemon/alerting.rs", "since when an alert fires"),
+    ("daemon/pushing.rs", "the same for Alertmanager"),
+    ("daemon/watch.rs", "the `ts` of reports"),
+    ("export/alertmanager/worker.rs", "`startsAt` and `endsAt`"),
+    // Compared with itself alone: the time of a mount says whether it is still the same.
+    ("kernel/namespaces/mod.rs", "the time stamps of mounts"),
+];
+const BESIDE: [&str; 1] = ["kernel/namespaces/search.rs"];
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|name| name == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn nothing_but_what_is_shown_depends_on_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut found = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a source");
+        // What stands in a file's tests is for tests.
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let name = file.strip_prefix(&root).expect("inside").to_string_lossy().into_owned();
+        let asks =
+            ["SystemTime", "ClockId::Realtime", "Timestamp::now", "Zoned::now", "UNIX_EPOCH"]
+                .iter()
+                .any(|word| text.contains(word));
+        if asks && !name.contains("tests") {
+            found.push(name);
+        }
+    }
+    found.sort();
+    let mut known: Vec<String> =
+        ASKERS.iter().map(|(name, _)| *name).chain(BESIDE).map(str::to_owned).collect();
+    known.sort();
+    assert_eq!(found, known, "who else asks for the time of day, and what if it is set?");
+}
+
+/// Sets the time of day off by so many seconds, and back when dropped.
+struct Step {
+    begun: Instant,
+    was: Timespec,
+}
+
+impl Step {
+    fn by(seconds: i64) -> Self {
+        let was = clock_gettime(ClockId::Realtime);
+        let begun = Instant::now();
+        let then = Timespec { tv_sec: was.tv_sec + seconds, ..was };
+        clock_settime(ClockId::Realtime, then).expect("CAP_SYS_TIME");
+        Self { begun, was }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        let passed = self.begun.elapsed();
+        let whole = i64::try_from(passed.as_secs()).unwrap_or_default();
+        let nanoseconds = self.was.tv_nsec + i64::from(passed.subsec_nanos());
+        let then = Timespec {
+            tv_sec: self.was.tv_sec + whole + nanoseconds / 1_000_000_000,
+            tv_nsec: nanoseconds % 1_000_000_000,
+        };
+        clock_settime(ClockId::Realtime, then).expect("CAP_SYS_TIME");
+    }
+}
+
+#[test]
+fn set_forward_and_back_it_leads_nothing_astray() {
+    if std::env::var_os("TCPMON_MAY_SET_CLOCK").is_none() {
+        return skipped("clock steps", "clock that may be set (TCPMON_MAY_SET_CLOCK)");
+    }
+    let turn = Turn::alone();
+    let daemon = Daemon::start(&turn, &PROMPT);
+    let mut lab = lab::open(Addresses::Ipv4);
+    let netns = lab.namespaces()[0].clone();
+    let mut auditor = Auditor::new(&daemon);
+    auditor.begin(&netns);
+    let tail = Tail::start(&daemon, &["--netns", &netns.inode.to_string()]);
+    for seconds in [3_600, -3_600, 5, -5] {
+        let step = Step::by(seconds);
+        let begun = Instant::now();
+        let done = lab::perform(&mut lab, Recipe::ClientFirst, 3).expect("connections");
+        // No duration is longer than what has passed by a clock that cannot be set.
+        let longest = begun.elapsed() + Duration::from_millis(10);
+        for event in tail.events(done.shown_transitions()) {
+            let took = event.duration_us.map(Duration::from_micros);
+            assert!(took.is_none_or(|took| took <= longest), "{seconds}: {event:?}");
+        }
+        let done = lab::perform(&mut lab, Recipe::TimeWait, 100).expect("a load");
+        drop(tail.events(done.shown_transitions()));
+        drop(step);
+        auditor.check_now("after the clock was set", std::slice::from_ref(&netns));
+    }
+}
