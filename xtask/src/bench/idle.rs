@@ -58,23 +58,28 @@ pub(super) fn measure(
     for (_, session) in &mut sessions {
         session.await_rest()?;
     }
-    let look = |(_, session): &(Subject, Session)| -> Result<_> {
-        Ok((session.usage()?, session.counted()?))
-    };
-    let before: Vec<_> = sessions.iter().map(look).collect::<Result<_>>()?;
+    // The question for the count is work, and not to be among what is measured.
+    let counted = |(_, session): &(Subject, Session)| session.counted();
+    let used = |(_, session): &(Subject, Session)| session.usage();
+    let counted_before: Vec<_> = sessions.iter().map(counted).collect::<Result<_>>()?;
+    wait::pause(SILENCE)?;
+    let before: Vec<_> = sessions.iter().map(used).collect::<Result<_>>()?;
     let begun = Instant::now();
     wait::pause(length)?;
-    let after: Vec<_> = sessions.iter().map(look).collect::<Result<_>>()?;
+    let after: Vec<_> = sessions.iter().map(used).collect::<Result<_>>()?;
     let seconds = begun.elapsed().as_secs_f64();
+    let counted_after: Vec<_> = sessions.iter().map(counted).collect::<Result<_>>()?;
+    let events = counted_after.into_iter().zip(counted_before);
+    let looks = before.into_iter().zip(after).zip(events);
     let mut told = Vec::new();
-    for (((subject, mut session), before), after) in sessions.into_iter().zip(before).zip(after) {
+    for ((subject, mut session), ((before, after), events)) in sessions.into_iter().zip(looks) {
         session.check()?;
-        let used = after.0.since(before.0);
+        let used = after.since(before);
         told.push(Idle {
             subject,
             daemon_share: used.daemon_cpu / seconds,
             reader_share: used.reader_cpu / seconds,
-            events: after.1.zip(before.1).map(|(after, before)| after - before),
+            events: events.0.zip(events.1).map(|(after, before)| after - before),
         });
         session.stop();
     }
