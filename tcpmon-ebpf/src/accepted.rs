@@ -5,6 +5,7 @@ use crate::{
     maps::{EMBRYO, EMBRYOS, LISTENERS},
     owner::STRANGER,
     record::{Observed, report},
+    ring::Slot,
     tally::BPF_ANY,
     transition::keep,
 };
@@ -54,6 +55,7 @@ pub(crate) fn conceive<C: EbpfContext>(
     };
     keep(ctx, counters, cookie, &socket);
     report(
+        Slot::begin(true),
         &Observed {
             sock,
             cookie,

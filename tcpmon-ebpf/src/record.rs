@@ -1,6 +1,6 @@
 //! What is put on the ring: records of transitions, filled in place.
 
-use crate::{kernel::Sock, owner::copy_comm, ring};
+use crate::{kernel::Sock, owner::copy_comm, ring::Slot};
 use tcpmon_common::{Address, Family, Owner, Transition, flags};
 
 /// A transition on its way into the counters and onto the ring.
@@ -25,22 +25,21 @@ pub(crate) struct Ends {
     pub(crate) family: Family,
 }
 
-/// Puts a transition on the ring, if anybody listens.
+/// Puts a transition on the ring where there is room for it.
 #[inline(always)]
-pub(crate) fn report(observed: &Observed, owner: *const Owner) {
+pub(crate) fn report(slot: Option<Slot>, observed: &Observed, owner: *const Owner) {
     let &Observed { sock, cookie, ts_ns, duration_ns, sport, old, new, flags } = observed;
-    put(true, ts_ns, cookie, duration_ns, (old, new, flags), owner, || {
+    put(slot, ts_ns, cookie, duration_ns, (old, new, flags), owner, || {
         let (saddr, daddr) = sock.addresses();
         let (netns, dport, family) = (sock.netns(), sock.remote_port(), sock.family);
         Ends { saddr, daddr, netns, sport, dport, family }
     });
 }
 
-/// Puts a record on the ring, if anybody listens; `ends` is asked only then. `is_event`: it tells
-/// of an event, and does not only add to a record that went before.
+/// Puts a record on the ring where there is room for it; `ends` is asked only then.
 #[inline(always)]
 pub(crate) fn put(
-    is_event: bool,
+    slot: Option<Slot>,
     ts_ns: u64,
     cookie: u64,
     duration_ns: u64,
@@ -48,9 +47,8 @@ pub(crate) fn put(
     owner: *const Owner,
     ends: impl FnOnce() -> Ends,
 ) {
-    let Some(control) = ring::wanted() else { return };
-    let Some(mut entry) = ring::reserve(is_event) else { return };
-    let record: *mut Transition = entry.as_mut_ptr();
+    let Some(mut slot) = slot else { return };
+    let record = slot.record();
     let Ends { saddr, daddr, netns, sport, dport, family } = ends();
     // SAFETY: `record` is as large as a `Transition`, and every member is written; `owner` points
     // to a map's value, to a static or to the stack.
@@ -74,5 +72,5 @@ pub(crate) fn put(
         (&raw mut (*record).new).write(new);
         (&raw mut (*record).flags).write(flags | version1);
     }
-    ring::submit(entry, control, ts_ns);
+    slot.submit(ts_ns);
 }

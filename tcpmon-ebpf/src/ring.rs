@@ -7,9 +7,48 @@ use aya_ebpf::{
 };
 use tcpmon_common::{Control, Transition};
 
+/// Room for one record on the ring, and what the daemon wants done with it.
+pub(crate) struct Slot {
+    entry: RingBufEntry<Transition>,
+    control: *mut Control,
+}
+
+impl Slot {
+    /// Room for a record, if anybody listens and there is some. A full ring is counted as the loss
+    /// of an event, unless the record only adds to one that went before.
+    ///
+    /// The reader has had the memory last, so that the first write to each line of it waits for
+    /// another processor. Whoever asks early has these on their way while it works; to hand the
+    /// record over waits for all of them.
+    #[inline(always)]
+    pub(crate) fn begin(is_event: bool) -> Option<Self> {
+        let control = wanted()?;
+        let mut entry = reserve(is_event)?;
+        let record: *mut Transition = entry.as_mut_ptr();
+        // SAFETY: `record` is as large as a `Transition`.
+        unsafe {
+            (&raw mut (*record).ts_ns).write_volatile(0);
+            (&raw mut (*record).comm).cast::<u64>().write_volatile(0);
+        }
+        Some(Self { entry, control })
+    }
+
+    /// Where the record is to be written.
+    #[inline(always)]
+    pub(crate) fn record(&mut self) -> *mut Transition {
+        self.entry.as_mut_ptr()
+    }
+
+    /// Hands the record to the reader.
+    #[inline(always)]
+    pub(crate) fn submit(self, ts_ns: u64) {
+        submit(self.entry, self.control, ts_ns);
+    }
+}
+
 /// What the daemon wants now, if it wants records.
 #[inline(always)]
-pub(crate) fn wanted() -> Option<*mut Control> {
+fn wanted() -> Option<*mut Control> {
     let control = CONTROL.get_ptr_mut(0)?;
     // SAFETY: a pointer into the map's only value; the daemon writes it whole, and an old value
     // is as good as a new one here.
@@ -17,10 +56,9 @@ pub(crate) fn wanted() -> Option<*mut Control> {
     (streaming != 0).then_some(control)
 }
 
-/// Room for one record, to be given to [`submit`]; a full ring is counted as the loss of an event,
-/// unless the record only adds to one that went before.
+/// Room for one record, to be given to [`submit`].
 #[inline(always)]
-pub(crate) fn reserve(is_event: bool) -> Option<RingBufEntry<Transition>> {
+fn reserve(is_event: bool) -> Option<RingBufEntry<Transition>> {
     let entry = EVENTS.reserve::<Transition>(0);
     if entry.is_none()
         && is_event
@@ -38,7 +76,7 @@ pub(crate) fn reserve(is_event: bool) -> Option<RingBufEntry<Transition>> {
 /// by the first record, and while it drains, by the record that passes the high-water mark. Then
 /// only once, until it asks again: a wake-up costs ten times what the rest of the program does.
 #[inline(always)]
-pub(crate) fn submit(entry: RingBufEntry<Transition>, control: *mut Control, ts_ns: u64) {
+fn submit(entry: RingBufEntry<Transition>, control: *mut Control, ts_ns: u64) {
     // SAFETY: a pointer into the map's only value; a race only makes a wake-up come twice.
     let wake = unsafe {
         (&raw const (*control).armed).read_volatile() != 0

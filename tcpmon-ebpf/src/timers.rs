@@ -17,6 +17,7 @@ use crate::{
     maps::{DEPARTURE, NAMESPACES},
     owner::{STRANGER, service_key},
     record::{self, Ends},
+    ring::Slot,
     sockets, tally,
     time_wait::{Netns, TimeWait},
 };
@@ -225,7 +226,7 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     };
     let edge = (TIME_WAIT, CLOSE, role | ending.flags());
     let identity = identity(cookie, leaving.address());
-    record::put(true, ts_ns, identity, departure.duration_ns, edge, owner, || {
+    record::put(Slot::begin(true), ts_ns, identity, departure.duration_ns, edge, owner, || {
         let (saddr, daddr) = leaving.addresses(family);
         let (sport, dport) = (leaving.local_port(), leaving.remote_port());
         Ends { saddr, daddr, netns: netns.inode, sport, dport, family }
@@ -285,12 +286,20 @@ fn amend(cookie: u64, address: u64, ending: Ending) {
     let ts_ns = unsafe { bpf_ktime_get_ns() };
     let edge = (TIME_WAIT, CLOSE, ending.flags());
     let identity = identity(cookie, address);
-    record::put(false, ts_ns, identity, DURATION_UNKNOWN, edge, &raw const STRANGER, || Ends {
-        saddr: [0; 16],
-        daddr: [0; 16],
-        netns: 0,
-        sport: 0,
-        dport: 0,
-        family: Family::Ipv4,
-    });
+    record::put(
+        Slot::begin(false),
+        ts_ns,
+        identity,
+        DURATION_UNKNOWN,
+        edge,
+        &raw const STRANGER,
+        || Ends {
+            saddr: [0; 16],
+            daddr: [0; 16],
+            netns: 0,
+            sport: 0,
+            dport: 0,
+            family: Family::Ipv4,
+        },
+    );
 }

@@ -6,6 +6,7 @@ use crate::{
     maps::LISTENERS,
     owner::{STRANGER, owner, service_key},
     record::{Observed, report},
+    ring::Slot,
     sockets,
     tally::{self, BPF_ANY, BPF_NOEXIST},
 };
@@ -35,17 +36,20 @@ pub(crate) fn observe<C: EbpfContext>(
     old: u8,
     new: u8,
 ) {
+    let is_accepted = old == LISTEN && new == SYN_RECV;
+    // A socket that was accepted may have a record to be put before this one.
+    let slot = if is_accepted || old == SYN_RECV { None } else { Slot::begin(true) };
     tally::activity(counters, sock.netns());
     // SAFETY: the helper takes nothing.
     let ts_ns = unsafe { bpf_ktime_get_ns() };
-    if old == LISTEN && new == SYN_RECV {
+    if is_accepted {
         tally::transition(counters, sock.family as u8, old, new);
         accepted(ctx, counters, sock, ts_ns);
     } else if new == SYN_SENT || new == LISTEN {
         tally::transition(counters, sock.family as u8, old, new);
-        opened(ctx, counters, sock, ts_ns, old, new);
+        opened(ctx, counters, sock, ts_ns, old, new, slot);
     } else {
-        moved(ctx, counters, sock, ts_ns, old, new);
+        moved(ctx, counters, sock, ts_ns, old, new, slot);
     }
 }
 
@@ -59,6 +63,7 @@ fn opened<C: EbpfContext>(
     ts_ns: u64,
     old: u8,
     new: u8,
+    slot: Option<Slot>,
 ) {
     let (owner, known) = owner(Process::current());
     let sport = sock.held_port();
@@ -78,6 +83,7 @@ fn opened<C: EbpfContext>(
     }
     keep(ctx, counters, cookie, &socket);
     report(
+        slot,
         &Observed {
             sock,
             cookie,
@@ -119,6 +125,7 @@ fn moved<C: EbpfContext>(
     ts_ns: u64,
     old: u8,
     new: u8,
+    slot: Option<Slot>,
 ) {
     let cookie = sock.cookie();
     let mut observed = Observed {
@@ -198,7 +205,11 @@ fn moved<C: EbpfContext>(
         }
     }
     tally::transition(counters, sock.family as u8, old, observed.new);
-    report(&observed, opener);
+    let slot = match slot {
+        None if old == SYN_RECV => Slot::begin(true),
+        slot => slot,
+    };
+    report(slot, &observed, opener);
     if observed.new == CLOSE {
         if old == LISTEN {
             let _ = LISTENERS.remove(sock.listener_mark());
