@@ -41,6 +41,9 @@ fn is_watched(netns: u32) -> bool {
 }
 
 /// A socket enters the table, or its timer is set anew.
+///
+/// Not inlined, as the other two are not: the probe would save registers and find its stack for
+/// every timer of the system, before it knows whose it is.
 #[inline(never)]
 pub(crate) fn started(counters: &mut Counters, entering: TimeWait) {
     let netns = entering.netns();

@@ -275,7 +275,8 @@ impl Worker {
     /// Gives one subscriber the events that its filter lets through.
     fn pick(&mut self, subscriber: &Subscriber, events: &[Event], names: &BatchNames<'_>) {
         let mut wanted = subscriber.remaining().unwrap_or(u64::MAX);
-        let mut chunk = Chunk::new(subscriber.format, 0, 0);
+        let chunk_bytes = subscriber.chunk_bytes();
+        let mut chunk = Chunk::new(subscriber.format, events.len(), chunk_bytes);
         for event in events {
             if wanted == 0 {
                 break;
@@ -284,7 +285,7 @@ impl Worker {
             if subscriber.filter.matches(event, named) {
                 chunk.add(&mut self.json, event);
                 wanted -= 1;
-                if chunk.bytes.len() >= subscriber.chunk_bytes() {
+                if chunk.bytes.len() >= chunk_bytes {
                     let (bytes, count) = chunk.take();
                     subscriber.push(bytes, count);
                     // A chunk that was refused is still wanted.

@@ -26,22 +26,18 @@ impl Metrics {
 
     /// All series of a family of counters or gauges, added up; 0 if there is none.
     pub(crate) fn sum(&self, family: &str) -> f64 {
-        self.0.lines().filter_map(|line| value(line, family)).sum()
+        self.values(family).sum()
     }
-}
 
-impl Metrics {
     /// As [`Self::sum`], of the series in whose labels `label` stands.
     pub(crate) fn sum_of(&self, family: &str, label: &str) -> f64 {
         let lines = self.0.lines().filter(|line| line.contains(label));
         lines.filter_map(|line| value(line, family)).sum()
     }
-}
 
-impl Metrics {
     /// The values of all series of a family of counters or gauges.
-    pub(crate) fn values(&self, family: &str) -> Vec<f64> {
-        self.0.lines().filter_map(|line| value(line, family)).collect()
+    pub(crate) fn values(&self, family: &str) -> impl Iterator<Item = f64> {
+        self.0.lines().filter_map(move |line| value(line, family))
     }
 
     /// How many series there are in all.

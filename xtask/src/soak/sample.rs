@@ -95,7 +95,7 @@ impl Eye {
 
 /// One that is too high does not make up for one that is too low.
 fn drift_in(metrics: &Metrics) -> f64 {
-    metrics.values("tcpmon_time_wait_drift").iter().map(|drift| drift.abs()).sum()
+    metrics.values("tcpmon_time_wait_drift").map(f64::abs).sum()
 }
 
 fn field(status: &str, name: &str) -> Option<u64> {

@@ -167,6 +167,31 @@ impl Ready {
         }
         Ok(())
     }
+
+    /// Boots this kernel with this disk and passes on what the tests say, each line after the
+    /// kernel's series; an error unless they end well. The console is kept beside the disk.
+    fn boot(&self, what: &str, kernel: &Kernel, disk: &Path, limit: Duration) -> Result<()> {
+        let console = disk.with_extension("log");
+        let machine = Machine {
+            qemu: &self.programs.emulator,
+            by: self.by,
+            kernel: &kernel.image,
+            disk: Some(disk),
+            console: &console,
+        };
+        step(&format!("{what} on {}", kernel.package), || {
+            match machine.boot(&kernel.series.to_string(), limit)? {
+                Boot::Ended(0) => Ok(()),
+                Boot::Ended(KILLED) => bail!("the tests did not end within {} s", limit.as_secs()),
+                Boot::Ended(code) => bail!("exit code {code}"),
+                Boot::Mute(last_words) => bail!(
+                    "the machine ended without a word on the tests; the end of its console ({}):\n\
+                     {last_words}",
+                    console.display()
+                ),
+            }
+        })
+    }
 }
 
 /// Waits for the end of other runs, and holds the next off.
@@ -220,32 +245,8 @@ fn choose(wanted: &[Wanted]) -> (Vec<Series>, Vec<Series>) {
 /// Runs the tests on one kernel.
 fn boot(kernel: &Kernel, ready: &Ready, work: Work<'_>) -> Result<()> {
     let disk = ready.folder.join(format!("{}.cpio", kernel.package));
-    let console = disk.with_extension("log");
     image::write(&disk, kernel, work)?;
-    let machine = Machine {
-        qemu: &ready.programs.emulator,
-        by: ready.by,
-        kernel: &kernel.image,
-        disk: Some(&disk),
-        console: &console,
-    };
-    step(&format!("system tests on {}", kernel.package), || {
-        listen(&machine, &kernel.series.to_string(), work.limit)
-    })
-}
-
-/// Boots and passes on what the tests say, each line after `name`; an error unless they end well.
-fn listen(machine: &Machine<'_>, name: &str, limit: Duration) -> Result<()> {
-    match machine.boot(name, limit)? {
-        Boot::Ended(0) => Ok(()),
-        Boot::Ended(KILLED) => bail!("the tests did not end within {} s", limit.as_secs()),
-        Boot::Ended(code) => bail!("exit code {code}"),
-        Boot::Mute(last_words) => bail!(
-            "the machine ended without a word on the tests; the end of its console ({}):\n\
-             {last_words}",
-            machine.console.display()
-        ),
-    }
+    ready.boot("system tests", kernel, &disk, work.limit)
 }
 
 #[cfg(test)]

@@ -120,8 +120,6 @@ impl Probes {
             log::warn!("{error}; without it sockets older than the daemon have no owner");
         }
 
-        give_memory_back();
-
         let log = aya_log::EbpfLogger::init(&mut ebpf)
             .inspect_err(|error| log::debug!("no log from the probes: {error}"))
             .ok();

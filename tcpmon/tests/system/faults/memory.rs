@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use xtask::lab::{Addresses, Recipe};
 
-use crate::ending::{is_loaded, program_ids};
-use crate::support::books::{Auditor, PROMPT, await_levels};
+use super::{await_the_end_of, the_next_one_is_right};
+use crate::ending::program_ids;
 use crate::support::daemon::Daemon;
 use crate::support::turn::Turn;
 use crate::support::{eventually, lab, skipped};
@@ -72,7 +72,6 @@ fn out_of_memory_it_is_ended_leaves_no_probe_and_the_next_one_is_right() {
     };
     let turn = Turn::shared();
     let mut lab = lab::open(Addresses::Ipv4);
-    let netns = lab.namespaces()[0].clone();
     let processes = bound.processes();
     let before = ["sh", "-ec", JOIN, "sh", &processes];
     let queue = ["--subscriber-queue-bytes", "67108864"];
@@ -90,17 +89,9 @@ fn out_of_memory_it_is_ended_leaves_no_probe_and_the_next_one_is_right() {
     });
     let ended = daemon.end(Signal::TERM);
     assert_eq!(ended.code, None, "ended by a signal: {ended:?}");
-    eventually("the kernel to have dropped its probes", || {
-        programs.iter().all(|id| !is_loaded(*id)).then_some(())
-    });
+    await_the_end_of(&programs);
     drop(sleepers);
-    // With its socket file still there, as after any sudden end.
-    let next = Daemon::start(&turn, &PROMPT);
-    await_levels(&next, &netns);
-    let mut auditor = Auditor::new(&next);
-    auditor.begin(&netns);
-    lab::perform(&mut lab, Recipe::TimeWait, 300);
-    auditor.check_now("after a lack of memory", std::slice::from_ref(&netns));
+    the_next_one_is_right(&turn, &mut lab, 300);
 }
 
 #[test]

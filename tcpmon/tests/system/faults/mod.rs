@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
-use xtask::lab::{Addresses, Recipe};
+use xtask::lab::{Addresses, Lab, Recipe};
 
 use crate::ending::{is_loaded, program_ids};
 use crate::support::books::{Auditor, PROMPT, await_levels};
@@ -36,11 +36,28 @@ fn rounds() -> u32 {
     rounds.map_or(ROUNDS, |rounds| rounds.parse().expect("TCPMON_KILL_ROUNDS is a number"))
 }
 
+/// Waits until the kernel has dropped these programs of a daemon that was killed.
+fn await_the_end_of(programs: &[u32]) {
+    eventually("the kernel to have dropped its probes", || {
+        programs.iter().all(|id| !is_loaded(*id)).then_some(())
+    });
+}
+
+/// Another daemon has the levels of what its predecessor left, and counts to the unit.
+fn the_next_one_is_right(turn: &Turn, lab: &mut Lab, connections: u64) {
+    let netns = lab.namespaces()[0].clone();
+    let next = Daemon::start(turn, &PROMPT);
+    await_levels(&next, &netns);
+    let mut auditor = Auditor::new(&next);
+    auditor.begin(&netns);
+    lab::perform(lab, Recipe::TimeWait, connections);
+    auditor.check_now("of the next daemon", std::slice::from_ref(&netns));
+}
+
 #[test]
 fn killed_again_and_again_under_load_it_leaves_nothing_and_the_next_one_is_right() {
     let turn = Turn::shared();
     let mut lab = lab::open(Addresses::Ipv4);
-    let netns = lab.namespaces()[0].clone();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let load = scope.spawn(|| {
@@ -58,19 +75,12 @@ fn killed_again_and_again_under_load_it_leaves_nothing_and_the_next_one_is_right
             thread::sleep(Duration::from_millis(moment.into()));
             let ended = daemon.end(Signal::KILL);
             assert_eq!(ended.code, None, "{ended:?}");
-            eventually("the kernel to have dropped its probes", || {
-                programs.iter().all(|id| !is_loaded(*id)).then_some(())
-            });
+            await_the_end_of(&programs);
         }
         stop.store(true, Ordering::Release);
         load.join().expect("a load");
     });
-    let daemon = Daemon::start(&turn, &PROMPT);
-    await_levels(&daemon, &netns);
-    let mut auditor = Auditor::new(&daemon);
-    auditor.begin(&netns);
-    lab::perform(&mut lab, Recipe::TimeWait, 500);
-    auditor.check_now("after all of them", std::slice::from_ref(&netns));
+    the_next_one_is_right(&turn, &mut lab, 500);
 }
 
 #[test]

@@ -17,8 +17,11 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use self::disk::Content;
-use super::{Ready, Wanted, kernel::Kernel, listen, machine::Machine};
-use crate::{dist, process::step};
+use super::{Ready, Wanted, kernel::Kernel};
+use crate::dist;
+
+/// What is checked.
+const WHAT: &str = "the service under systemd";
 
 /// What `--systemd` takes beside it.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,9 +55,7 @@ pub(super) fn main(args: &SystemdArgs, wanted: &[Wanted], limit: Duration) -> Re
     };
     let root = root::fetch(&folder, &ready.programs.busybox, args.suite.as_deref())?;
     let content = Content { root: &root, package: &package, busybox: &ready.programs.busybox };
-    ready.on_each("the service under systemd", |kernel| {
-        boot(kernel, &ready, content, &folder, limit)
-    })
+    ready.on_each(WHAT, |kernel| boot(kernel, &ready, content, &folder, limit))
 }
 
 /// Checks the package on one kernel.
@@ -66,18 +67,8 @@ fn boot(
     limit: Duration,
 ) -> Result<()> {
     let disk = folder.join(format!("{}.cpio", kernel.package));
-    let console = disk.with_extension("log");
     disk::write(&disk, kernel, content)?;
-    let machine = Machine {
-        qemu: &ready.programs.emulator,
-        by: ready.by,
-        kernel: &kernel.image,
-        disk: Some(&disk),
-        console: &console,
-    };
-    let told = step(&format!("the service under systemd on {}", kernel.package), || {
-        listen(&machine, &kernel.series.to_string(), limit)
-    });
+    let told = ready.boot(WHAT, kernel, &disk, limit);
     // It is made anew each time, and as large as the root.
     fs::remove_file(&disk).with_context(|| format!("cannot remove {}", disk.display()))?;
     told
