@@ -1,4 +1,4 @@
-//! What crosses the border between the probes and the daemon: TCP states, ring-buffer records,
+//! What crosses the border between the probes and the daemon: TCP states, the rings and their records,
 //! map keys and values, and the field offsets that the daemon gives the probes.
 //!
 //! Both sides of the border are compiled by different compilers for different targets, so the
@@ -10,6 +10,7 @@ mod cell;
 mod maps;
 mod offsets;
 mod record;
+mod ring;
 mod state;
 mod time_wait;
 
@@ -21,5 +22,6 @@ pub use maps::{
 };
 pub use offsets::{ABSENT, Offsets};
 pub use record::{DURATION_UNKNOWN, Transition, flags};
+pub use ring::{RingEnds, RingShape, Slot};
 pub use state::{STATE_COUNT, TcpState};
 pub use time_wait::{Departure, Ending, EnteredKey, Learnt, TimeWaits};

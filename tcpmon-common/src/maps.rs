@@ -265,12 +265,12 @@ pub struct Durations {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Control {
-    /// Non-zero: put records on the ring buffer.
+    /// Non-zero: put records on the rings.
     pub streaming: u32,
-    /// Non-zero: wake the reader once the ring buffer holds `wake_above` bytes; the probe that
+    /// Non-zero: wake the reader once a ring holds more than `wake_above` records; the probe that
     /// does so sets it to 0.
     pub armed: u32,
-    /// Bytes in the ring buffer above which the reader is woken; 0: by the next record.
+    /// Records on a ring above which the reader is woken; 0: by the next record.
     pub wake_above: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The record that the probes put on the ring buffer.
+//! The record that the probes put on the rings.
 
 use crate::maps::{Address, Comm};
 

@@ -5,10 +5,10 @@
 //! away the key, and when nobody can hold the number any more offers it anew.
 
 use crate::{
+    atomic::add,
     maps::{CELL_OF, CELLS, FREE_CELLS},
     tally::BPF_NOEXIST,
 };
-use core::arch::asm;
 use tcpmon_common::CellKey;
 
 /// Counts a socket that enters; the number of its cell plus 1, or 0 where there is no room for
@@ -68,23 +68,4 @@ fn take(key: &CellKey) -> Option<u32> {
     let _ = FREE_CELLS.push(&index, 0);
     // SAFETY: a pointer to a map's value, which is never changed.
     CELL_OF.get_ptr(key).map(|index| unsafe { *index })
-}
-
-/// Adds to a number to which other CPUs add too.
-///
-/// # Safety
-///
-/// `place` is valid and aligned.
-#[inline(always)]
-unsafe fn add(place: *mut u64, number: i64) {
-    // SAFETY: by the caller. The instruction is BPF_ATOMIC with BPF_ADD, which `core` does not
-    // offer for this target.
-    unsafe {
-        asm!(
-            "lock *(u64 *)({place} + 0) += {number}",
-            place = in(reg) place,
-            number = in(reg) number,
-            options(nostack),
-        );
-    }
 }

@@ -7,11 +7,13 @@
 //! program, so that the whole workspace can be checked at once.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-// Compare-and-swap, which `core` does not offer for this target: see `sockets`.
+// For atomic instructions, which `core` does not offer for this target: see `atomic`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod accepted;
+#[cfg(target_arch = "bpf")]
+mod atomic;
 #[cfg(target_arch = "bpf")]
 mod cells;
 #[cfg(target_arch = "bpf")]

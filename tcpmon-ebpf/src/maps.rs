@@ -7,12 +7,12 @@ use aya_ebpf::{
 };
 use tcpmon_common::{
     Cell, CellKey, Control, Counters, Departure, Embryo, EnteredKey, FailureKey, Learnt, Owner,
-    ServiceCounts, ServiceKey, Socket, SocketSet, TimeWaits,
+    RingEnds, ServiceCounts, ServiceKey, Slot, Socket, SocketSet, TimeWaits,
 };
 
 /// What the daemon wants now.
 #[map]
-pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Every exact counter, in one value a CPU.
 #[map]
@@ -67,14 +67,17 @@ pub(crate) static DEPARTURE: PerCpuArray<Departure> = PerCpuArray::with_max_entr
 #[map]
 pub(crate) static LEARNT: Array<Learnt> = Array::with_max_entries(1, 0);
 
-/// Transitions for the daemon, as `tcpmon_common::Transition`.
+/// Transitions for the daemon: the places of all rings, one ring after the other.
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub(crate) static RING_SLOTS: Array<Slot> = Array::with_max_entries(32_768, BPF_F_MMAPABLE);
 
-/// Records that found the ring full. Apart from the other counters, because the reader looks at
-/// it after every drain.
+/// How far each ring has been filled and read.
 #[map]
-pub(crate) static RING_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static RING_ENDS: Array<RingEnds> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+
+/// By which the reader is woken: a number without a meaning.
+#[map]
+pub(crate) static BELL: RingBuf = RingBuf::with_byte_size(4_096, 0);
 
 /// Sockets in the time-wait table, in groups: see `crate::cells`.
 #[map]

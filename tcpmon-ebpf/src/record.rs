@@ -1,7 +1,7 @@
-//! What is put on the ring: records of transitions, filled in place.
+//! What is put on the rings: records of transitions, filled in place.
 
 use crate::{kernel::Sock, owner::copy_comm, ring};
-use tcpmon_common::{Address, Family, Owner, Transition, flags};
+use tcpmon_common::{Address, Family, Owner, flags};
 
 /// A transition on its way into the counters and onto the ring.
 pub(crate) struct Observed {
@@ -49,11 +49,11 @@ pub(crate) fn put(
     ends: impl FnOnce() -> Ends,
 ) {
     let Some(control) = ring::wanted() else { return };
-    let Some(mut entry) = ring::reserve(is_event) else { return };
-    let record: *mut Transition = entry.as_mut_ptr();
+    let Some(claim) = ring::claim(is_event) else { return };
+    let record = claim.record();
     let Ends { saddr, daddr, netns, sport, dport, family } = ends();
-    // SAFETY: `record` is as large as a `Transition`, and every member is written; `owner` points
-    // to a map's value, to a static or to the stack.
+    // SAFETY: `record` points to a map's value that is nobody else's now, and every member is
+    // written; `owner` points to a map's value, to a static or to the stack.
     unsafe {
         let owner = &*owner;
         let version1 = if owner.cgroup_v1 != 0 { flags::CGROUP_V1 } else { 0 };
@@ -74,5 +74,5 @@ pub(crate) fn put(
         (&raw mut (*record).new).write(new);
         (&raw mut (*record).flags).write(flags | version1);
     }
-    ring::submit(entry, control, ts_ns);
+    ring::submit(&claim, control);
 }

@@ -1,62 +1,117 @@
-//! Records on the ring buffer, without a wake-up for each.
+//! Records for the daemon: see `tcpmon_common::Slot`.
 
-use crate::maps::{CONTROL, EVENTS, RING_LOST};
-use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    maps::ring_buf::RingBufEntry,
+use crate::{
+    atomic::{add, compare_and_swap, exchange, write_last},
+    kernel::set_by_daemon,
+    maps::{BELL, CONTROL, RING_ENDS, RING_SLOTS},
 };
-use tcpmon_common::{Control, Transition};
+use aya_ebpf::{bindings::BPF_RB_FORCE_WAKEUP, helpers::bpf_get_smp_processor_id};
+use tcpmon_common::{Control, Slot, Transition};
+
+/// Places in each ring, a power of two; set by the daemon.
+#[unsafe(no_mangle)]
+static RING_SIZE: u32 = 0;
+
+/// Number of rings less one, a power of two less one; set by the daemon.
+#[unsafe(no_mangle)]
+static RING_MASK: u32 = 0;
+
+/// Non-zero: this processor may show others two writes in another order; set by the daemon.
+#[unsafe(no_mangle)]
+static WEAKLY_ORDERED: u32 = 0;
+
+/// Who may be between looking for a place and claiming it, at most: on one CPU a task that was
+/// preempted there, an interrupt, and what else shares the ring. One more than that is a loss.
+const TRIES: u32 = 8;
 
 /// What the daemon wants now, if it wants records.
 #[inline(always)]
 pub(crate) fn wanted() -> Option<*mut Control> {
     let control = CONTROL.get_ptr_mut(0)?;
-    // SAFETY: a pointer into the map's only value; the daemon writes it whole, and an old value
-    // is as good as a new one here.
+    // SAFETY: a pointer into the map's only value; an old value is as good as a new one here.
     let streaming = unsafe { (&raw const (*control).streaming).read_volatile() };
     (streaming != 0).then_some(control)
 }
 
-/// Room for one record, to be given to [`submit`]; a full ring is counted as the loss of an event,
-/// unless the record only adds to one that went before.
-#[inline(always)]
-pub(crate) fn reserve(is_event: bool) -> Option<RingBufEntry<Transition>> {
-    let entry = EVENTS.reserve::<Transition>(0);
-    if entry.is_none()
-        && is_event
-        && let Some(lost) = RING_LOST.get_ptr_mut(0)
-    {
-        // SAFETY: this CPU's own value.
-        unsafe { *lost += 1 };
+/// A place for one record, to be given to [`submit`].
+pub(crate) struct Claim {
+    slot: *mut Slot,
+    /// The record's number in its ring.
+    number: u64,
+    /// Records on the ring, this one not included.
+    before: u64,
+}
+
+impl Claim {
+    /// Where the record is to be written.
+    #[inline(always)]
+    pub(crate) fn record(&self) -> *mut Transition {
+        // SAFETY: a pointer to a map's value.
+        unsafe { &raw mut (*self.slot).record }
     }
-    entry
+}
+
+/// Claims a place for one record; a full ring is counted as the loss of an event, unless the record
+/// only adds to one that went before.
+///
+/// Between this and [`submit`] the reader waits for this record, and reads none of this ring that
+/// comes after it.
+#[inline(always)]
+pub(crate) fn claim(is_event: bool) -> Option<Claim> {
+    // SAFETY: the helper takes nothing.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let ring = cpu & set_by_daemon(&RING_MASK);
+    let size = set_by_daemon(&RING_SIZE);
+    let ends = RING_ENDS.get_ptr_mut(ring)?;
+    // SAFETY: a pointer to a map's value.
+    let (claimed, lost, read) =
+        unsafe { (&raw mut (*ends).claimed, &raw mut (*ends).lost, &raw const (*ends).read) };
+    let mut tries = 0;
+    while tries < TRIES {
+        tries += 1;
+        // SAFETY: as above.
+        let (number, read) = unsafe { (claimed.read_volatile(), read.read_volatile()) };
+        let before = number.wrapping_sub(read);
+        if before >= u64::from(size) {
+            break;
+        }
+        // SAFETY: as above; shared with nothing but this and volatile reads.
+        if unsafe { compare_and_swap(claimed, number, number + 1) } == number {
+            let place = number as u32 & (size - 1);
+            let slot = RING_SLOTS.get_ptr_mut(ring * size + place)?;
+            return Some(Claim { slot, number, before });
+        }
+    }
+    if is_event {
+        // SAFETY: as above.
+        unsafe { add(lost, 1) };
+    }
+    None
 }
 
 /// Hands a record to the reader.
 ///
-/// The reader drains the ring by a timer. It is woken only when it asked for it: while it sleeps,
+/// The reader drains the rings by a timer. It is woken only when it asked for it: while it sleeps,
 /// by the first record, and while it drains, by the record that passes the high-water mark. Then
 /// only once, until it asks again: a wake-up costs ten times what the rest of the program does.
 #[inline(always)]
-pub(crate) fn submit(entry: RingBufEntry<Transition>, control: *mut Control, ts_ns: u64) {
-    // SAFETY: a pointer into the map's only value; a race only makes a wake-up come twice.
-    let wake = unsafe {
-        (&raw const (*control).armed).read_volatile() != 0
-            && has_passed((&raw const (*control).wake_above).read_volatile(), ts_ns)
-    };
-    if wake {
-        // SAFETY: as above.
-        unsafe { (&raw mut (*control).armed).write_volatile(0) };
-        entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
-    } else {
-        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+pub(crate) fn submit(claim: &Claim, control: *mut Control) {
+    let turn = claim.number + 1;
+    // SAFETY: pointers to maps' values; a race over `armed` only makes a wake-up come twice.
+    unsafe {
+        let place = &raw mut (*claim.slot).turn;
+        if set_by_daemon(&WEAKLY_ORDERED) != 0 {
+            exchange(place, turn);
+        } else {
+            write_last(place, turn);
+        }
+        // The claim has been seen by whoever asked to be woken, or what it asked is seen here.
+        let armed = &raw mut (*control).armed;
+        if armed.read_volatile() != 0
+            && claim.before >= (&raw const (*control).wake_above).read_volatile()
+            && BELL.output::<u64>(turn, u64::from(BPF_RB_FORCE_WAKEUP)).is_ok()
+        {
+            armed.write_volatile(0);
+        }
     }
-}
-
-/// Whether the ring holds that many bytes. Asked for one record in 32, drawn by the last bits of
-/// its time: the answer costs a line of the cache that the reader writes to, and half a ring is
-/// far more than 32 records.
-#[inline(always)]
-fn has_passed(mark: u64, ts_ns: u64) -> bool {
-    mark == 0 || (ts_ns & 31 == 0 && EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= mark)
 }

@@ -8,11 +8,11 @@
 //! luck.
 
 use crate::{
+    atomic::compare_and_swap,
     cells,
     kernel::set_by_daemon,
     maps::{SOCKET_SETS, SOCKETS},
 };
-use core::arch::asm;
 use tcpmon_common::{Socket, SocketSet, TcpState, WAYS};
 
 /// Number of sets less one, a power of two less one; set by the daemon with the array's size.
@@ -200,26 +200,4 @@ pub(crate) fn remove(cookie: u64) {
     if !kept {
         let _ = SOCKETS.remove(cookie);
     }
-}
-
-/// Writes `new` to `place` if it holds `old`; returns what it held.
-///
-/// # Safety
-///
-/// `place` is valid, aligned and shared with nothing but such operations and volatile ones.
-#[inline(always)]
-unsafe fn compare_and_swap(place: *mut u64, old: u64, new: u64) -> u64 {
-    let held;
-    // SAFETY: by the caller. The instruction (BPF_ATOMIC, BPF_CMPXCHG) compares with r0 and leaves
-    // there what it found.
-    unsafe {
-        asm!(
-            "r0 = cmpxchg_64({place} + 0, r0, {new})",
-            place = in(reg) place,
-            new = in(reg) new,
-            inlateout("r0") old => held,
-            options(nostack),
-        );
-    }
-    held
 }

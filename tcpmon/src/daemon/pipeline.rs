@@ -5,7 +5,7 @@ use super::{
     heart::Heart,
     hub::{self, Hub},
     names::Names,
-    reader::{self, QUEUED_BATCHES, ReaderControl, Ring},
+    reader::{self, QUEUED_BATCHES, ReaderControl},
     sampler::Sampler,
     survey::{self, Survey},
 };
@@ -162,15 +162,9 @@ impl Pipeline {
         let (batches, batch_queue) = mpsc::sync_channel(QUEUED_BATCHES);
         let (spares, spare_queue) = mpsc::channel();
         let health = Health(Arc::new(AtomicBool::new(true)));
-        let ring = Ring {
-            events: probes.events,
-            control: probes.control,
-            lost: probes.reader_lost,
-            bytes: u64::from(limits.maps.ring_bytes),
-        };
         let shared_names = Arc::clone(&names);
         let threads = vec![
-            reader::start(ring, reader.clone(), batches, spare_queue, health.clone())?,
+            reader::start(probes.rings, reader.clone(), batches, spare_queue, health.clone())?,
             hub::start(Arc::clone(&hub), shared_names, batch_queue, spares, health.clone())?,
         ];
         let counting = Counting {

@@ -1,17 +1,19 @@
-//! The reader: a thread of its own that empties the ring and does nothing else.
+//! The reader: a thread of its own that empties the rings and does nothing else.
 //!
 //! It hands whole batches to the hub through a short queue. When the hub is behind, the reader
-//! waits and the ring fills; what then finds no room is counted in the kernel, so that a loss is
+//! waits and the rings fill; what then finds no room is counted in the kernel, so that a loss is
 //! told in one place and no total is ever wrong.
 //!
 //! A wake-up for every record would cost more than all the rest. So while records come, the
-//! reader looks every few milliseconds, and is woken only when the ring is half full. Once
+//! reader looks every few milliseconds, and is woken only when a ring is half full. Once
 //! nothing has come for a while it asks for the next record to wake it, and sleeps: an idle host
 //! costs nothing, and the first event after the silence is shown as fast as any.
 
 use super::{heart::Pulse, hub::TOLD_WITHIN, pipeline::Health};
-use crate::kernel::privileges::{self, Role};
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use crate::kernel::{
+    privileges::{self, Role},
+    rings::Rings,
+};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use std::{
     io,
@@ -25,12 +27,10 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tcpmon_common::{Control, Transition};
+use tcpmon_common::Transition;
 
-/// How often the ring is looked at while records come.
+/// How often the rings are looked at while records come.
 const INTERVAL: Duration = Duration::from_millis(5);
-/// How long the reader sleeps at most while there are streams.
-const SLEEP: Duration = Duration::from_secs(1);
 /// Looks in vain after which the reader sleeps until it is woken.
 const PATIENCE: u32 = 8;
 /// Records in a batch at most: what the hub works on at a time.
@@ -40,16 +40,16 @@ const CALM: usize = BATCH / 8;
 /// Batches that wait for the hub at most.
 pub const QUEUED_BATCHES: usize = 16;
 
-/// What one look at the ring brought.
+/// What one look at the rings brought.
 #[derive(Debug)]
 pub struct Batch {
-    /// Records in the order of the ring.
+    /// Records in the order of their time.
     pub records: Vec<Transition>,
-    /// When the look began: what had been put on the ring by then is in this batch or an earlier.
+    /// When the look began: what had been put on a ring by then is in this batch or an earlier.
     pub looked: Instant,
-    /// Records lost for want of room on the ring, since the probes were loaded.
+    /// Records lost for want of room on the rings, since the probes were loaded.
     pub lost_total: u64,
-    /// The probes did not put records on the ring before this batch.
+    /// The probes did not put records on the rings before this batch.
     pub begins: bool,
 }
 
@@ -88,7 +88,7 @@ impl ReaderControl {
         })))
     }
 
-    /// Whether the probes are to put records on the ring. To be called under the caller's lock.
+    /// Whether the probes are to put records on the rings. To be called under the caller's lock.
     pub fn stream(&self, wanted: bool) {
         let before = self.0.wanted.load(Ordering::SeqCst);
         if (before % 2 == 1) != wanted {
@@ -134,18 +134,6 @@ impl ReaderControl {
     }
 }
 
-/// The maps that the reader alone uses.
-pub struct Ring {
-    /// Records.
-    pub events: RingBuf<MapData>,
-    /// What the probes are to do.
-    pub control: Array<MapData, Control>,
-    /// Records lost.
-    pub lost: PerCpuArray<MapData, u64>,
-    /// Size of the ring in bytes.
-    pub bytes: u64,
-}
-
 /// Starts the reader.
 ///
 /// Batches go to `batches`; emptied vectors come back by `spares`, so that no memory is asked for
@@ -155,27 +143,27 @@ pub struct Ring {
 ///
 /// Where no thread can be started.
 pub fn start(
-    ring: Ring,
+    rings: Rings,
     control: ReaderControl,
     batches: SyncSender<Batch>,
     spares: Receiver<Vec<Transition>>,
     health: Health,
 ) -> io::Result<JoinHandle<()>> {
-    let waiter = waiter(&control.0.bell, ring.events.as_fd())?;
+    let waiter = waiter(&control.0.bell, &rings)?;
     std::thread::Builder::new().name("tcpmon-reader".to_owned()).spawn(move || {
         privileges::shed(Role::Other);
         health.watch(|| {
             let mut reader =
-                Reader { ring, control, batches, spares, waiter, streaming: false, told: 0 };
+                Reader { rings, control, batches, spares, waiter, streaming: false, told: 0 };
             if let Err(error) = reader.run() {
-                log::error!("the reader of the ring buffer stopped: {error}; restart tcpmon");
+                log::error!("the reader of the rings stopped: {error}; restart tcpmon");
             }
         });
     })
 }
 
 struct Reader {
-    ring: Ring,
+    rings: Rings,
     control: ReaderControl,
     batches: SyncSender<Batch>,
     spares: Receiver<Vec<Transition>>,
@@ -191,24 +179,27 @@ impl Reader {
         loop {
             self.control.0.pulse.beat();
             if self.control.0.stop.load(Ordering::SeqCst) {
-                return self.tell(false, None);
+                self.rings.tell(false, None);
+                return Ok(());
             }
             let wanted = self.control.0.wanted.load(Ordering::SeqCst);
             if wanted != self.told {
                 self.streaming = wanted % 2 == 1;
-                if self.streaming && !self.begin()? {
-                    return self.tell(false, None);
+                if self.streaming && !self.begin() {
+                    self.rings.tell(false, None);
+                    return Ok(());
                 }
-                self.tell(self.streaming, None)?;
+                self.rings.tell(self.streaming, None);
                 self.told = wanted;
                 *self.control.0.told.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
                 self.control.0.telling.notify_all();
                 in_vain = 0;
             }
             let started = Instant::now();
-            let Some((found, more)) = self.drain()? else {
+            let Some((found, more)) = self.drain() else {
                 // The hub has gone: the daemon is ending.
-                return self.tell(false, None);
+                self.rings.tell(false, None);
+                return Ok(());
             };
             if more {
                 continue;
@@ -217,72 +208,50 @@ impl Reader {
             if !self.streaming {
                 self.wait(None)?;
             } else if in_vain > PATIENCE {
-                self.tell(true, Some(0))?;
+                self.rings.tell(true, Some(0));
                 // A record may have come since the last look and before the probes were told.
-                if !self.drain()?.is_none_or(|(found, _)| found) {
-                    // Not for ever: a probe that had reserved its record by then, and had looked
-                    // whether to wake the reader before it was asked to, wakes nobody.
-                    self.wait(Some(SLEEP))?;
+                if self.rings.are_empty() {
+                    self.wait(None)?;
                 }
                 in_vain = 0;
             } else {
-                self.tell(true, Some(self.ring.bytes / 2))?;
+                self.rings.tell(true, Some(u64::from(self.rings.slots() / 2)));
                 self.wait(Some(INTERVAL.saturating_sub(started.elapsed())))?;
             }
         }
     }
 
-    /// Takes what is on the ring, up to one batch: whether there was any, and whether there may
+    /// Takes what is on the rings, up to one batch: whether there was any, and whether there may
     /// be more. `None` once nobody takes batches.
-    fn drain(&mut self) -> io::Result<Option<(bool, bool)>> {
+    fn drain(&mut self) -> Option<(bool, bool)> {
         let looked = Instant::now();
         let mut records = self.spares.try_recv().unwrap_or_default();
-        while records.len() < BATCH {
-            let Some(item) = self.ring.events.next() else { break };
-            if item.len() == size_of::<Transition>() {
-                // SAFETY: the probes put nothing else than whole `Transition`s on this ring, the
-                // length was checked, and any bytes are a value of it.
-                records.push(unsafe { item.as_ptr().cast::<Transition>().read_unaligned() });
-            }
-        }
+        self.rings.take(&mut records, BATCH);
         let wanted = self.control.0.wanted_batch.swap(false, Ordering::SeqCst);
         if records.is_empty() && !self.streaming && !wanted {
-            return Ok(Some((false, false)));
+            return Some((false, false));
         }
         let (found, more) = (!records.is_empty(), records.len() == BATCH);
         if records.len() < CALM {
             // Vectors that a hub which was behind has given back, one at a time: it may be again.
             drop(self.spares.try_recv());
         }
-        let lost_total = self.lost_total()?;
+        let lost_total = self.rings.lost();
         if self.batches.send(Batch { records, looked, lost_total, begins: false }).is_err() {
-            return Ok(None);
+            return None;
         }
-        Ok(Some((found, more)))
+        Some((found, more))
     }
 
     /// Tells the hub that a stream begins: what was lost before is nobody's loss. False once
     /// nobody takes batches.
-    fn begin(&mut self) -> io::Result<bool> {
-        let lost_total = self.lost_total()?;
+    fn begin(&mut self) -> bool {
+        let lost_total = self.rings.lost();
         let (records, looked) = (Vec::new(), Instant::now());
-        Ok(self.batches.send(Batch { records, looked, lost_total, begins: true }).is_ok())
+        self.batches.send(Batch { records, looked, lost_total, begins: true }).is_ok()
     }
 
-    fn lost_total(&self) -> io::Result<u64> {
-        Ok(self.ring.lost.get(&0, 0).map_err(io::Error::other)?.iter().sum())
-    }
-
-    fn tell(&mut self, streaming: bool, wake_above: Option<u64>) -> io::Result<()> {
-        let control = Control {
-            streaming: u32::from(streaming),
-            armed: u32::from(wake_above.is_some()),
-            wake_above: wake_above.unwrap_or(u64::MAX),
-        };
-        self.ring.control.set(0, control, 0).map_err(io::Error::other)
-    }
-
-    fn wait(&self, at_most: Option<Duration>) -> io::Result<()> {
+    fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         let timeout = at_most.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
         let mut events: [MaybeUninit<epoll::Event>; 2] = [const { MaybeUninit::uninit() }; 2];
         match epoll::wait(&self.waiter, &mut events, timeout.as_ref()) {
@@ -290,18 +259,16 @@ impl Reader {
             Err(error) => return Err(error.into()),
         }
         self.control.silence();
+        self.rings.hush();
         Ok(())
     }
 }
 
-/// What wakes the reader: its bell, and the ring when a probe forces a wake-up.
-///
-/// The ring is watched for edges: by level it would be ready whenever it is not empty, and the
-/// reader would never sleep (`ringbuf_map_poll_kern()` in kernel/bpf/ringbuf.c).
-fn waiter(bell: impl AsFd, ring: impl AsFd) -> io::Result<OwnedFd> {
+/// What wakes the reader: its bell, and a probe that forces a wake-up, as an edge.
+fn waiter(bell: impl AsFd, rings: impl AsFd) -> io::Result<OwnedFd> {
     let waiter = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&waiter, bell, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
     let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
-    epoll::add(&waiter, ring, epoll::EventData::new_u64(1), edges)?;
+    epoll::add(&waiter, rings, epoll::EventData::new_u64(1), edges)?;
     Ok(waiter)
 }

@@ -215,7 +215,7 @@ impl Sampler {
             totals,
             services: maps.services()?,
             failures: maps.failures()?,
-            ring_lost: maps.ring_lost()?,
+            ring_lost: maps.ring_losses.total(),
             time_waits,
             entered: maps.entered()?,
         })

@@ -1,6 +1,6 @@
 //! Reading what the probes counted.
 
-use super::clock;
+use super::{clock, rings::RingLosses};
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use rustix::time::ClockId;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use tcpmon_common::{
 pub struct CounterMaps {
     /// All but the ones below.
     pub counters: PerCpuArray<MapData, Counters>,
-    /// Records lost for want of room on the ring.
-    pub ring_lost: PerCpuArray<MapData, u64>,
+    /// Records lost for want of room on the rings.
+    pub ring_losses: RingLosses,
     /// Connections by owner.
     pub services: PerCpuHashMap<MapData, ServiceKey, ServiceCounts>,
     /// Port failures by destination and owner.
@@ -95,15 +95,6 @@ impl CounterMaps {
             add(&mut total, cpu);
         }
         Ok(total)
-    }
-
-    /// Records lost for want of room on the ring.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::totals`].
-    pub fn ring_lost(&self) -> Result<u64, MapError> {
-        Ok(self.ring_lost.get(&0, 0)?.iter().sum())
     }
 
     /// Connections by owner, in no order.

@@ -11,7 +11,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// An array map (`BPF_F_MMAPABLE`) in this process's memory.
 ///
-/// The probes may write to it at any time, so it is only ever copied from and to, never lent.
+/// The probes may write to it at any time, so it is only ever copied from and to, never lent; who
+/// has an agreement with the probes about who writes when may have a pointer.
 #[derive(Debug)]
 pub(super) struct Mapped<T> {
     start: NonNull<T>,
@@ -47,7 +48,14 @@ impl<T: Pod> Mapped<T> {
         self.place(index).map(|place| unsafe { place.write_volatile(value) }).is_some()
     }
 
-    fn place(&self, index: u32) -> Option<NonNull<T>> {
+    /// How many values there are.
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Where the value at `index` is, for as long as this lives; `None` behind the end. What it
+    /// points to may change at any time.
+    pub(super) fn place(&self, index: u32) -> Option<NonNull<T>> {
         // SAFETY: the index is inside.
         (index < self.len).then(|| unsafe { self.start.add(index as usize) })
     }

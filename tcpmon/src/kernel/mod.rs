@@ -20,6 +20,7 @@ mod proc_cgroup;
 pub mod program;
 mod recent;
 pub mod requirements;
+pub mod rings;
 pub mod sock_diag;
 mod sockets;
 pub mod sysctls;

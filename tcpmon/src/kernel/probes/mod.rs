@@ -15,34 +15,29 @@ use super::{
     counters::CounterMaps,
     iterator,
     requirements::ProbeCheck,
+    rings::Rings,
     sock_diag::{self, States},
 };
 use aya::{
     Ebpf,
-    maps::{Array, Map, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, Iter, ProgramError, links::FdLink},
 };
-use error::one_line;
 use object::{
     OWNERS, STATE, TIMERS, census, field_offsets, kernel_types, load_object, load_owners,
-    load_state, load_timer, take, tw_timer_handler,
+    load_state, load_timer, ring_shape, rings, take, tw_timer_handler,
 };
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
 };
-use tcpmon_common::{Control, Offsets};
+use tcpmon_common::Offsets;
 
 /// The probes, attached until `links` is dropped.
 pub struct Probes {
-    /// What to tell the probes.
-    pub control: Array<MapData, Control>,
     /// Exact counters.
     pub counters: CounterMaps,
-    /// Records lost for want of room on the ring, for the reader.
-    pub reader_lost: PerCpuArray<MapData, u64>,
-    /// Records.
-    pub events: RingBuf<MapData>,
+    /// Records, and what to tell the probes about them.
+    pub rings: Rings,
     /// Counts all sockets of a network namespace.
     pub census: Census,
     /// Log lines of the probes.
@@ -108,6 +103,7 @@ impl Probes {
 
         // Before any socket is counted: the cells have to be there.
         let census = census(&mut ebpf)?;
+        let (rings, ring_losses) = rings(&mut ebpf, ring_shape(sizes))?;
         let mut links = Vec::new();
         let mut programs = Vec::new();
         for name in [STATE].into_iter().chain(timers.iter().map(|(name, _)| *name)) {
@@ -124,19 +120,16 @@ impl Probes {
             .inspect_err(|error| log::debug!("no log from the probes: {error}"))
             .ok();
         Ok(Self {
-            reader_lost: PerCpuArray::try_from(second_handle(&ebpf, "RING_LOST")?)
-                .map_err(|_| ProbeError::Object("RING_LOST"))?,
-            control: take(&mut ebpf, "CONTROL")?,
             counters: CounterMaps {
                 counters: take(&mut ebpf, "COUNTERS")?,
-                ring_lost: take(&mut ebpf, "RING_LOST")?,
+                ring_losses,
                 services: take(&mut ebpf, "SERVICES")?,
                 failures: take(&mut ebpf, "PORT_FAILURES")?,
                 time_waits: take(&mut ebpf, "NAMESPACES")?,
                 entered: take(&mut ebpf, "ENTERED")?,
                 departures: take(&mut ebpf, "DEPARTURE")?,
             },
-            events: take(&mut ebpf, "EVENTS")?,
+            rings,
             census,
             log,
             time_wait: scope.time_wait,
@@ -211,16 +204,6 @@ fn adopt_open_sockets(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
     let pass = link.into_file().map_err(|error| run(io::Error::other(error)))?;
     iterator::drain(pass).map_err(run)?;
     owners.unload().map_err(refusal("unload", OWNERS))
-}
-
-/// Another handle to a map, for another thread.
-fn second_handle(ebpf: &Ebpf, name: &'static str) -> Result<Map, ProbeError> {
-    let map = ebpf.map(name).ok_or(ProbeError::Object(name))?;
-    let Map::PerCpuArray(data) = map else { return Err(ProbeError::Object(name)) };
-    let fd = data.fd().as_fd().try_clone_to_owned();
-    fd.map_err(|error| ProbeError::Maps(error.to_string()))
-        .and_then(|fd| MapData::from_fd(fd).map_err(|error| ProbeError::Maps(one_line(&error))))
-        .map(Map::PerCpuArray)
 }
 
 fn duplicate(

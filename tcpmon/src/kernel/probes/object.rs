@@ -5,14 +5,20 @@ use super::{
     settings::{MapSizes, Scope, TimeWaitMode},
 };
 use crate::kernel::{
-    cells::Cells, census::Census, offsets, requirements::Refusal, sockets::SocketTable, tw_handler,
+    cells::Cells,
+    census::Census,
+    offsets,
+    requirements::Refusal,
+    rings::{RingLosses, Rings},
+    sockets::SocketTable,
+    tw_handler,
 };
 use aya::{
     Ebpf, EbpfLoader,
     maps::Map,
     programs::{BtfTracePoint, Iter},
 };
-use tcpmon_common::{MAX_CELLS, Offsets, WAYS};
+use tcpmon_common::{MAX_CELLS, Offsets, RingShape, WAYS};
 
 /// The probes as one BPF object, embedded so that the program is one file.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcpmon.bpf.o"));
@@ -55,7 +61,9 @@ pub(super) fn load_object(
     let sampled = u32::from(scope.time_wait == TimeWaitMode::Sampled);
     let only_netns = scope.only_netns.unwrap_or(0);
     let cells = sizes.destinations.clamp(1, MAX_CELLS);
-    let ring_bytes = sizes.ring_bytes.max(page_size()).checked_next_power_of_two();
+    let rings = ring_shape(sizes);
+    let ring_mask = rings.rings - 1;
+    let weakly_ordered = u32::from(!cfg!(target_arch = "x86_64"));
     EbpfLoader::new()
         // Rust's compiler makes no relocations by types.
         .btf(None)
@@ -64,8 +72,12 @@ pub(super) fn load_object(
         .override_global("TW_HANDLER", &handler, true)
         .override_global("TIME_WAIT_SAMPLED", &sampled, true)
         .override_global("ONLY_NETNS", &only_netns, true)
+        .override_global("RING_SIZE", &rings.slots, true)
+        .override_global("RING_MASK", &ring_mask, true)
+        .override_global("WEAKLY_ORDERED", &weakly_ordered, true)
         .map_max_entries("SOCKET_SETS", sets)
-        .map_max_entries("EVENTS", ring_bytes.unwrap_or(1 << 31))
+        .map_max_entries("RING_SLOTS", rings.all_slots())
+        .map_max_entries("RING_ENDS", rings.rings)
         .map_max_entries("SOCKETS", sizes.sockets)
         .map_max_entries("LISTENERS", sizes.listeners)
         .map_max_entries("SERVICES", sizes.services)
@@ -80,8 +92,20 @@ pub(super) fn load_object(
         .map_err(|error| ProbeError::Maps(one_line(&error)))
 }
 
-fn page_size() -> u32 {
-    u32::try_from(rustix::param::page_size()).unwrap_or(4096)
+/// How many rings, for the CPUs that are online; one that comes later shares another's.
+pub(super) fn ring_shape(sizes: MapSizes) -> RingShape {
+    let cpus = aya::util::online_cpus().map_or(1, |cpus| cpus.len());
+    RingShape::new(sizes.ring_bytes, u32::try_from(cpus).unwrap_or(u32::MAX))
+}
+
+/// The rings, for their only reader.
+pub(super) fn rings(ebpf: &mut Ebpf, shape: RingShape) -> Result<(Rings, RingLosses), ProbeError> {
+    let (slots, ends) = (take(ebpf, "RING_SLOTS")?, take(ebpf, "RING_ENDS")?);
+    let (control, bell) = (take(ebpf, "CONTROL")?, take(ebpf, "BELL")?);
+    let losses = RingLosses::new(&ends);
+    losses
+        .and_then(|losses| Ok((Rings::new(shape, &slots, &ends, &control, bell)?, losses)))
+        .map_err(|error| ProbeError::Maps(error.to_string()))
 }
 
 /// The function that the timers of time-wait sockets call.
