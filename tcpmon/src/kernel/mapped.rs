@@ -36,6 +36,19 @@ impl<T: Pod> Mapped<T> {
         Ok(mapped)
     }
 
+    /// Memory of this process alone, all zero.
+    #[cfg(test)]
+    pub(super) fn of_nobody(len: u32) -> io::Result<Self> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let bytes = size_of::<T>() * len as usize;
+        // SAFETY: a new mapping, at a place that the kernel chooses.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, access, MapFlags::PRIVATE)
+        }?;
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("no memory"))?;
+        Ok(Self { start, len, values: PhantomData })
+    }
+
     /// The value at `index` now; `None` behind the end.
     pub(super) fn get(&self, index: u32) -> Option<T> {
         // SAFETY: inside, and any bytes are a value.

@@ -1,35 +1,24 @@
 //! Reading the rings on which the probes put records, without a system call: they are mapped into
 //! this process.
-//!
-//! Records are taken in the order of their time, whichever ring they are on. That is the order of
-//! what happened to any one socket: its transitions are made under its lock, so that the one before
-//! is on its ring before the next one takes its time. So that none is taken too early, a look takes
-//! only what is older than itself: what a record of that age follows has been on its ring by then.
 
-use super::{clock, mapped::Mapped};
+mod records;
+
+use super::mapped::Mapped;
 use aya::maps::{Array, MapData, RingBuf};
-use rustix::time::ClockId;
+use records::Records;
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 use tcpmon_common::{Control, RingEnds, RingShape, Slot, Transition};
 
-/// The rings of the loaded probes.
+/// The rings of the loaded probes, for their only reader.
 pub struct Rings {
-    shape: RingShape,
-    slots: Mapped<Slot>,
-    ends: Mapped<RingEnds>,
+    records: Records,
     control: Mapped<Control>,
     /// What a probe that wakes the reader writes to.
     bell: RingBuf<MapData>,
-    /// Records read, by ring.
-    read: Vec<u64>,
-    /// Rings with a record that is old enough: its time, and which ring.
-    next: BinaryHeap<Reverse<(u64, u32)>>,
 }
 
 impl Rings {
@@ -41,84 +30,32 @@ impl Rings {
         control: &Array<MapData, Control>,
         bell: RingBuf<MapData>,
     ) -> io::Result<Self> {
-        Ok(Self {
-            shape,
-            slots: Mapped::new(slots)?,
-            ends: Mapped::new(ends)?,
-            control: Mapped::new(control)?,
-            bell,
-            read: vec![0; shape.rings as usize],
-            next: BinaryHeap::new(),
-        })
+        let records = Records::new(shape, Mapped::new(slots)?, Mapped::new(ends)?);
+        Ok(Self { records, control: Mapped::new(control)?, bell })
     }
 
     /// Places in each ring.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.shape.slots
+        self.records.shape().slots
     }
 
-    /// Appends what is on the rings, the oldest first, until `records` has `most`. What was put
-    /// there before the call is among it, unless `most` were found.
+    /// Appends what is on the rings, the oldest first, until there are `most` in `records`. What
+    /// was put there before the call is among it, unless `most` were found.
     pub fn take(&mut self, records: &mut Vec<Transition>, most: usize) {
-        let now = u64::try_from(clock::read(ClockId::Monotonic).as_nanos()).unwrap_or(u64::MAX);
-        self.next.clear();
-        for ring in 0..self.shape.rings {
-            self.queue(ring, now);
-        }
-        while let Some(Reverse((_, ring))) = self.next.pop() {
-            // Of one ring as many as may come before what the others have: mostly that is all.
-            let last = now.saturating_sub(1);
-            let until = self.next.peek().map_or(last, |Reverse((ts_ns, _))| *ts_ns);
-            let Some(read) = self.read.get_mut(ring as usize) else { continue };
-            while records.len() < most {
-                let Some(record) = record_at(&self.slots, self.shape, ring, *read, until) else {
-                    break;
-                };
-                records.push(record);
-                *read += 1;
-            }
-            self.give_back(ring);
-            if records.len() >= most {
-                break;
-            }
-            self.queue(ring, now);
-        }
-    }
-
-    /// Notes the ring's next record, if it is older than `now`.
-    fn queue(&mut self, ring: u32, now: u64) {
-        let Some(&read) = self.read.get(ring as usize) else { return };
-        if let Some(slot) = slot_at(&self.slots, self.shape, ring, read) {
-            // SAFETY: the record is whole, and no probe writes to it before it has been read.
-            let ts_ns = unsafe { (&raw const (*slot).record.ts_ns).read() };
-            if ts_ns < now {
-                self.next.push(Reverse((ts_ns, ring)));
-            }
-        }
-    }
-
-    /// Lets the probes have the places of what has been read.
-    fn give_back(&self, ring: u32) {
-        if let (Some(ends), Some(&read)) = (self.ends.place(ring), self.read.get(ring as usize)) {
-            // SAFETY: a pointer into the map, aligned; written here alone, and read by whole words.
-            let place = unsafe { AtomicU64::from_ptr(&raw mut (*ends.as_ptr()).read) };
-            place.store(read, Ordering::Release);
-        }
+        self.records.take(records, most);
     }
 
     /// Whether all records for which a place has been claimed have been read.
     #[must_use]
     pub fn are_empty(&self) -> bool {
-        self.read.iter().zip(0..).all(|(&read, ring)| {
-            self.ends.get(ring).is_none_or(|ends: RingEnds| ends.claimed == read)
-        })
+        self.records.are_empty()
     }
 
     /// Records that found no place, since the probes were loaded.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        lost(&self.ends)
+        self.records.lost()
     }
 
     /// Tells the probes whether records are wanted, and above how many on a ring the reader is to
@@ -127,7 +64,7 @@ impl Rings {
     pub fn tell(&self, streaming: bool, wake_above: Option<u64>) {
         let Some(control) = self.control.place(0) else { return };
         let control = control.as_ptr();
-        // SAFETY: pointers into the map, aligned; the probes use whole words.
+        // SAFETY: pointers into the map, aligned; the probes read and write whole words.
         unsafe {
             AtomicU64::from_ptr(&raw mut (*control).wake_above)
                 .store(wake_above.unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -136,6 +73,8 @@ impl Rings {
             AtomicU32::from_ptr(&raw mut (*control).streaming)
                 .store(u32::from(streaming), Ordering::Release);
         }
+        // Before what is looked at next: a probe that claimed its place too early to be seen then
+        // has yet to look whether to wake the reader, which its claim does not overtake either.
         fence(Ordering::SeqCst);
     }
 
@@ -152,31 +91,6 @@ impl AsFd for Rings {
     }
 }
 
-/// The record number `number` of a ring, once it is there and if it is not younger than `until`.
-fn record_at(
-    slots: &Mapped<Slot>,
-    shape: RingShape,
-    ring: u32,
-    number: u64,
-    until: u64,
-) -> Option<Transition> {
-    let slot = slot_at(slots, shape, ring, number)?;
-    // SAFETY: as in `Rings::queue`; any bytes are a record.
-    unsafe {
-        let is_due = (&raw const (*slot).record.ts_ns).read() <= until;
-        is_due.then(|| (&raw const (*slot).record).read())
-    }
-}
-
-/// Where the record number `number` of a ring is, once it is there.
-fn slot_at(slots: &Mapped<Slot>, shape: RingShape, ring: u32, number: u64) -> Option<*const Slot> {
-    let place = u32::try_from(number & u64::from(shape.slots - 1)).ok()?;
-    let slot = slots.place(ring * shape.slots + place)?.as_ptr();
-    // SAFETY: a pointer into the map, aligned; the probes write it as a whole word, and last.
-    let turn = unsafe { AtomicU64::from_ptr(&raw mut (*slot).turn) };
-    (turn.load(Ordering::Acquire) == number + 1).then_some(slot.cast_const())
-}
-
 /// What found no place on the rings, for those who do not read them.
 pub struct RingLosses(Mapped<RingEnds>);
 
@@ -189,10 +103,6 @@ impl RingLosses {
     /// Records that found no place, since the probes were loaded.
     #[must_use]
     pub fn total(&self) -> u64 {
-        lost(&self.0)
+        records::lost(&self.0)
     }
-}
-
-fn lost(ends: &Mapped<RingEnds>) -> u64 {
-    (0..ends.len()).filter_map(|ring| ends.get(ring)).map(|ends| ends.lost).sum()
 }
