@@ -15,7 +15,7 @@ const SYN_RECV: u8 = TcpState::SynRecv.number();
 const LISTEN: u8 = TcpState::Listen.number();
 
 /// `LISTEN -> SYN_RECV`: a socket cloned from its listener, whose owner it inherits.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn accepted<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, ts_ns: u64) {
     let (owner, known) = match LISTENERS.get_ptr(sock.listener_mark()) {
         Some(owner) => (owner, flags::OWNER_KNOWN),

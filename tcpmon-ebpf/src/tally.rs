@@ -112,7 +112,7 @@ pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns
 }
 
 /// Counts one established connection for its owner.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: bool) {
     let counts = match SERVICES.get_ptr_mut(key) {
         Some(counts) => Some(counts),
@@ -136,7 +136,7 @@ pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: boo
 }
 
 /// Counts one connect() that found no free port.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn port_failure(counters: &mut Counters, key: &FailureKey) {
     counters.port_failures += 1;
     if PORT_FAILURES.get_ptr_mut(key).is_none() {

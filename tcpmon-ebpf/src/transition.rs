@@ -1,4 +1,8 @@
 //! What a transition does to what is known of its socket.
+//!
+//! Most transitions are of sockets that are kept, and cost least while the code for them stands
+//! together. What happens once in a connection, or hardly ever, is a function of its own for the
+//! kernel too (which takes five arguments at most), or marked as a cold path.
 
 use crate::{
     accepted::{accepted, conceive, unpark},
@@ -11,6 +15,7 @@ use crate::{
 };
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
+use core::hint::cold_path;
 use tcpmon_common::{Counters, DURATION_UNKNOWN, FailureKey, Socket, TcpState, flags};
 
 const ESTABLISHED: u8 = TcpState::Established.number();
@@ -43,23 +48,24 @@ pub(crate) fn observe<C: EbpfContext>(
         accepted(ctx, counters, sock, ts_ns);
     } else if new == SYN_SENT || new == LISTEN {
         tally::transition(counters, sock.family as u8, old, new);
-        opened(ctx, counters, sock, ts_ns, old, new);
+        opened(ctx, counters, sock, &Edge { ts_ns, old, new });
     } else {
         moved(ctx, counters, sock, ts_ns, old, new);
     }
 }
 
-/// `CLOSE -> SYN_SENT` and `CLOSE -> LISTEN`: they run in the caller's process, and only they do
-/// for certain, so this is where the owner is learnt.
-#[inline(always)]
-fn opened<C: EbpfContext>(
-    ctx: &C,
-    counters: &mut Counters,
-    sock: Sock,
+/// Which transition, and when.
+struct Edge {
     ts_ns: u64,
     old: u8,
     new: u8,
-) {
+}
+
+/// `CLOSE -> SYN_SENT` and `CLOSE -> LISTEN`: they run in the caller's process, and only they do
+/// for certain, so this is where the owner is learnt.
+#[inline(never)]
+fn opened<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, edge: &Edge) {
+    let &Edge { ts_ns, old, new } = edge;
     let (owner, known) = owner(Process::current());
     let sport = sock.held_port();
     let role = if new == SYN_SENT { flags::ACTIVE } else { flags::PASSIVE };
@@ -105,9 +111,16 @@ fn kept<C: EbpfContext>(
     if socket.is_some() || old != SYN_RECV {
         return socket;
     }
-    let embryo = unpark(sock)?;
-    conceive(ctx, counters, sock, cookie, &embryo.owner, embryo.known as u8, embryo.since_ns);
+    hatch(ctx, counters, sock, cookie);
     sockets::find(cookie)
+}
+
+/// Begins to keep an accepted socket that was set aside.
+#[inline(never)]
+fn hatch<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, cookie: u64) {
+    if let Some(embryo) = unpark(sock) {
+        conceive(ctx, counters, sock, cookie, &embryo.owner, embryo.known as u8, embryo.since_ns);
+    }
 }
 
 /// Any other transition: of a socket that is kept, or is older than the probes.
@@ -159,10 +172,12 @@ fn moved<C: EbpfContext>(
     } else if old == SYN_SENT && new == CLOSE && sock.last_port() == 0 && sock.error() == 0 {
         // A connect() that found no port, of a socket that is not kept: this runs inside the
         // failing call.
+        cold_path();
         (caller, observed.flags) = owner(Process::current());
         observed.flags |= flags::ACTIVE | flags::PORT_EXHAUSTED;
         opener = &raw const caller;
     } else {
+        cold_path();
         observed.sport = sock.last_port();
         if new != CLOSE {
             let socket = Socket {
@@ -182,6 +197,7 @@ fn moved<C: EbpfContext>(
         if new == ESTABLISHED {
             tally::connection(counters, &key, is_passive(&observed));
         } else {
+            cold_path();
             let (saddr, daddr) = sock.addresses();
             tally::port_failure(
                 counters,
@@ -201,6 +217,7 @@ fn moved<C: EbpfContext>(
     report(&observed, opener);
     if observed.new == CLOSE {
         if old == LISTEN {
+            cold_path();
             let _ = LISTENERS.remove(sock.listener_mark());
         }
         if (old == FIN_WAIT2 || old == CLOSING) && set_by_daemon(&TIME_WAIT_SAMPLED) != 0 {
@@ -234,7 +251,7 @@ fn found_no_port(sock: Sock, socket: &Socket) -> bool {
 }
 
 /// Keeps what is known of a socket; tells the log the first time that there is no room.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn keep<C: EbpfContext>(ctx: &C, counters: &mut Counters, cookie: u64, socket: &Socket) {
     if !sockets::put(cookie, socket) {
         if counters.losses.sockets == 0 {
