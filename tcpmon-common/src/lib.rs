@@ -17,8 +17,8 @@ mod time_wait;
 pub use cell::{Cell, CellKey, MAX_CELLS, kind};
 pub use maps::{
     ACTIVITY, Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations,
-    Embryo, FailureKey, Family, Losses, Owner, ServiceCounts, ServiceKey, Socket, SocketSet, WAYS,
-    duration_bucket, transition_index,
+    Embryo, FailureKey, Family, Losses, Owner, Present, ServiceCounts, ServiceKey, Socket,
+    SocketPlace, SocketSet, WAYS, duration_bucket, transition_index,
 };
 pub use offsets::{ABSENT, Offsets};
 pub use record::{DURATION_UNKNOWN, Transition, flags};

@@ -65,6 +65,14 @@ pub struct Owner {
 pub struct Socket {
     /// Who opened it; all zero unless `flags::OWNER_KNOWN` is set.
     pub owner: Owner,
+    /// What it is now.
+    pub present: Present,
+}
+
+/// What a transition changes of what is kept for a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Present {
     /// When its present state began, nanoseconds of `CLOCK_MONOTONIC`; 0 where not seen.
     pub since_ns: u64,
     /// Local port, host order, once it has one.
@@ -82,15 +90,60 @@ pub struct Socket {
 /// Sockets that share a place in the table of sockets.
 pub const WAYS: usize = 4;
 
-/// One place of the table of sockets: cookies beside each other, so that looking for one touches
-/// one line of the cache.
+/// Sockets of a place whose [`Present`] stands in the place's first line of the cache.
+const NEAR: usize = 2;
+
+/// One place of the table of sockets, on four lines of the cache. Cookies stand beside each other,
+/// and with them what a transition changes of the first two sockets (mostly there are no more): to
+/// find such a socket and to note its transition touches one line. Its owner, read seldom, is on the
+/// next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketSet {
     /// Whose the sockets are; 0: nobody's.
     pub cookies: [u64; WAYS],
-    /// What is kept of them.
-    pub sockets: [Socket; WAYS],
+    near: [Present; NEAR],
+    owners: [Owner; WAYS],
+    far: [Present; WAYS - NEAR],
+}
+
+/// Where what is kept of a socket stands.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketPlace {
+    /// Its owner.
+    pub owner: *mut Owner,
+    /// What it is now.
+    pub present: *mut Present,
+}
+
+impl SocketSet {
+    /// What is kept of the socket at that place of [`Self::cookies`]; `way` is cut to be inside.
+    #[must_use]
+    pub const fn socket(&self, way: usize) -> Socket {
+        let way = way % WAYS;
+        let present = if way < NEAR { self.near[way] } else { self.far[way - NEAR] };
+        Socket { owner: self.owners[way], present }
+    }
+
+    /// Where it stands.
+    ///
+    /// # Safety
+    ///
+    /// `set` points to a whole set, which need not be initialised.
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn place(set: *mut Self, way: usize) -> SocketPlace {
+        let way = way % WAYS;
+        // SAFETY: by the caller; inside the set.
+        unsafe {
+            let present = if way < NEAR {
+                &raw mut (*set).near[way]
+            } else {
+                &raw mut (*set).far[way - NEAR]
+            };
+            SocketPlace { owner: &raw mut (*set).owners[way], present }
+        }
+    }
 }
 
 /// Key of the map from an owner a person would name to its counters.
@@ -278,7 +331,9 @@ const _: () = {
     assert!(size_of::<Owner>() == 40);
     assert!(core::mem::offset_of!(Owner, comm) == 16);
     assert!(size_of::<Socket>() == 56);
+    assert!(size_of::<Present>() == 16);
     assert!(size_of::<SocketSet>() == 256);
+    assert!(core::mem::offset_of!(SocketSet, owners) == 64);
     assert!(size_of::<ServiceKey>() == 32);
     assert!(size_of::<ServiceCounts>() == 16);
     assert!(size_of::<FailureKey>() == 72);

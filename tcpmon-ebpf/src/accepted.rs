@@ -9,7 +9,7 @@ use crate::{
     transition::keep,
 };
 use aya_ebpf::EbpfContext;
-use tcpmon_common::{Counters, DURATION_UNKNOWN, Embryo, Owner, Socket, TcpState, flags};
+use tcpmon_common::{Counters, DURATION_UNKNOWN, Embryo, Owner, Present, Socket, TcpState, flags};
 
 const SYN_RECV: u8 = TcpState::SynRecv.number();
 const LISTEN: u8 = TcpState::Listen.number();
@@ -44,14 +44,14 @@ pub(crate) fn conceive<C: EbpfContext>(
     known: u8,
     ts_ns: u64,
 ) {
-    let socket = Socket {
-        owner: *owner,
+    let present = Present {
         since_ns: ts_ns,
         sport: sock.last_port(),
         state: SYN_RECV,
         flags: flags::PASSIVE | known,
         by_state: 0,
     };
+    let socket = Socket { owner: *owner, present };
     keep(ctx, counters, cookie, &socket);
     report(
         &Observed {
@@ -59,10 +59,10 @@ pub(crate) fn conceive<C: EbpfContext>(
             cookie,
             ts_ns,
             duration_ns: DURATION_UNKNOWN,
-            sport: socket.sport,
+            sport: present.sport,
             old: LISTEN,
             new: SYN_RECV,
-            flags: socket.flags,
+            flags: present.flags,
         },
         &raw const socket.owner,
     );

@@ -8,12 +8,12 @@
 //! luck.
 
 use crate::{
-    atomic::compare_and_swap,
+    atomic::{compare_and_swap, write_last},
     cells,
     kernel::set_by_daemon,
     maps::{SOCKET_SETS, SOCKETS},
 };
-use tcpmon_common::{Socket, SocketSet, TcpState, WAYS};
+use tcpmon_common::{Present, Socket, SocketPlace, SocketSet, TcpState, WAYS};
 
 /// Number of sets less one, a power of two less one; set by the daemon with the array's size.
 #[unsafe(no_mangle)]
@@ -31,24 +31,29 @@ fn set_of(cookie: u64) -> Option<*mut SocketSet> {
 static mut OVERFLOWED: u32 = 0;
 
 #[inline(always)]
-fn overflow(cookie: u64) -> Option<*mut Socket> {
+fn overflow(cookie: u64) -> Option<SocketPlace> {
     // SAFETY: one word, only ever changed from 0 to 1.
     if unsafe { (&raw const OVERFLOWED).read_volatile() } == 0 {
         return None;
     }
-    SOCKETS.get_ptr_mut(cookie)
+    let socket = SOCKETS.get_ptr_mut(cookie)?;
+    // SAFETY: a pointer to a map's value.
+    let place = unsafe {
+        SocketPlace { owner: &raw mut (*socket).owner, present: &raw mut (*socket).present }
+    };
+    Some(place)
 }
 
 /// The socket with that cookie, if it is kept.
 #[inline(always)]
-pub(crate) fn find(cookie: u64) -> Option<*mut Socket> {
+pub(crate) fn find(cookie: u64) -> Option<SocketPlace> {
     let set = set_of(cookie)?;
     // SAFETY: a pointer to an array's value; `way` is inside.
     unsafe {
         let mut way = 0;
         while way < WAYS {
             if (&raw const (*set).cookies[way]).read_volatile() == cookie {
-                return Some(&raw mut (*set).sockets[way]);
+                return Some(SocketSet::place(set, way));
             }
             way += 1;
         }
@@ -73,7 +78,8 @@ pub(crate) fn keep_for_a_while(cookie: u64) {
         let mut way = 0;
         while way < WAYS {
             if (&raw const (*set).cookies[way]).read_volatile() == cookie {
-                (&raw mut (*set).sockets[way].state).write_volatile(PASSING);
+                let present = SocketSet::place(set, way).present;
+                (&raw mut (*present).state).write_volatile(PASSING);
                 kept = true;
             }
             way += 1;
@@ -88,21 +94,46 @@ pub(crate) fn keep_for_a_while(cookie: u64) {
 const PASSING: u8 = 0;
 const _: () = assert!(TcpState::from_number(PASSING).is_none());
 
-/// Copies what is kept of a socket by words: of a plain assignment the compiler may make a call to
-/// a loop over bytes.
+/// Copies by words: of a plain assignment the compiler may make a call to a loop over bytes.
 ///
 /// # Safety
 ///
 /// Both are valid.
 #[inline(always)]
-pub(crate) unsafe fn copy(from: *const Socket, to: *mut Socket) {
-    const { assert!(size_of::<Socket>().is_multiple_of(8) && align_of::<Socket>() == 8) };
+unsafe fn copy<T>(from: *const T, to: *mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     let mut word = 0;
-    while word < size_of::<Socket>() / 8 {
+    while word < size_of::<T>() / 8 {
         // SAFETY: by the caller; the word is inside.
         unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
         word += 1;
+    }
+}
+
+/// Reads what is kept of a socket.
+///
+/// # Safety
+///
+/// `place` is one that [`find`] found, and `to` is valid.
+#[inline(always)]
+pub(crate) unsafe fn read(place: &SocketPlace, to: *mut Socket) {
+    // SAFETY: by the caller.
+    unsafe {
+        copy(place.owner, &raw mut (*to).owner);
+        copy(place.present, &raw mut (*to).present);
+    }
+}
+
+/// # Safety
+///
+/// As [`read`].
+#[inline(always)]
+unsafe fn write(place: &SocketPlace, socket: *const Socket) {
+    // SAFETY: by the caller.
+    unsafe {
+        copy(&raw const (*socket).owner, place.owner);
+        copy(&raw const (*socket).present, place.present);
     }
 }
 
@@ -115,8 +146,8 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
     if let Some(kept) = find(cookie) {
         // SAFETY: a pointer to a map's value.
         unsafe {
-            release(kept);
-            *kept = *socket;
+            release(kept.present);
+            write(&kept, socket);
         }
         return true;
     }
@@ -127,19 +158,20 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
     unsafe {
         let mut way = 0;
         while way < WAYS {
-            let place = &raw mut (*set).cookies[way];
-            if place.read_volatile() == 0 && compare_and_swap(place, 0, TAKEN) == 0 {
-                (*set).sockets[way] = *socket;
-                place.write_volatile(cookie);
+            let whose = &raw mut (*set).cookies[way];
+            let place = SocketSet::place(set, way);
+            if whose.read_volatile() == 0 && compare_and_swap(whose, 0, TAKEN) == 0 {
+                write(&place, socket);
+                write_last(whose, cookie);
                 return true;
             }
-            let since_ns = (&raw const (*set).sockets[way].since_ns).read_volatile();
-            let state = (&raw const (*set).sockets[way].state).read_volatile();
-            if state == PASSING && since_ns.wrapping_add(A_WHILE_NS) < socket.since_ns {
-                let gone = place.read_volatile();
-                if gone != 0 && gone != TAKEN && compare_and_swap(place, gone, TAKEN) == gone {
-                    (*set).sockets[way] = *socket;
-                    place.write_volatile(cookie);
+            let since_ns = (&raw const (*place.present).since_ns).read_volatile();
+            let state = (&raw const (*place.present).state).read_volatile();
+            if state == PASSING && since_ns.wrapping_add(A_WHILE_NS) < socket.present.since_ns {
+                let gone = whose.read_volatile();
+                if gone != 0 && gone != TAKEN && compare_and_swap(whose, gone, TAKEN) == gone {
+                    write(&place, socket);
+                    write_last(whose, cookie);
                     return true;
                 }
             }
@@ -157,9 +189,10 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
     // SAFETY: as above; `oldest` is one of the ways.
     unsafe {
         let oldest = oldest & (WAYS - 1);
-        release(&raw const (*set).sockets[oldest]);
-        (*set).sockets[oldest] = *socket;
-        (&raw mut (*set).cookies[oldest]).write_volatile(cookie);
+        let place = SocketSet::place(set, oldest);
+        release(place.present);
+        write(&place, socket);
+        write_last(&raw mut (*set).cookies[oldest], cookie);
     }
     false
 }
@@ -168,13 +201,13 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
 ///
 /// # Safety
 ///
-/// `socket` points to a map's value.
+/// `present` points to a map's value.
 #[inline(always)]
-unsafe fn release(socket: *const Socket) {
+unsafe fn release(present: *const Present) {
     // SAFETY: by the caller.
     unsafe {
-        if (&raw const (*socket).state).read_volatile() == TcpState::TimeWait.number() {
-            cells::leave((*socket).by_state);
+        if (&raw const (*present).state).read_volatile() == TcpState::TimeWait.number() {
+            cells::leave((*present).by_state);
         }
     }
 }

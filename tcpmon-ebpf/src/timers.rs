@@ -22,8 +22,8 @@ use crate::{
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpmon_common::{
-    CellKey, Counters, DURATION_UNKNOWN, Departure, Ending, Family, Owner, ServiceKey, Socket,
-    TcpState, flags, kind,
+    CellKey, Counters, DURATION_UNKNOWN, Departure, Ending, Family, Owner, Present, ServiceKey,
+    Socket, SocketPlace, TcpState, flags, kind,
 };
 
 const TIME_WAIT: u8 = TcpState::TimeWait.number();
@@ -97,13 +97,13 @@ fn settle(counters: &mut Counters, departure: &mut Departure) {
 fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: Netns) {
     let substate = if entering.is_in_fin_wait2() { flags::SUBSTATE_FIN_WAIT2 } else { 0 };
     let mut service = ServiceKey::default();
-    if let Some(socket) = kept(cookie) {
-        // SAFETY: a pointer to a map's value. This runs inside the transition that ends the full
+    if let Some(place) = kept(cookie) {
+        // SAFETY: pointers to a map's value. This runs inside the transition that ends the full
         // socket, so nobody else writes to it.
-        let socket = unsafe { &mut *socket };
+        let (socket, owner) = unsafe { (&mut *place.present, &*place.owner) };
         socket.flags |= substate;
         if socket.flags & flags::OWNER_KNOWN != 0 {
-            service = service_key(&socket.owner, true);
+            service = service_key(owner, true);
         }
         // Of one that is older than the probes it is not known which side it is: the daemon's own
         // list of sockets has to tell.
@@ -114,15 +114,14 @@ fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: Netns)
         };
         socket.state = TIME_WAIT;
     } else if cookie != 0 {
-        let socket = Socket {
-            owner: STRANGER,
+        let present = Present {
             since_ns: 0,
             sport: entering.local_port(),
             state: TIME_WAIT,
             flags: substate,
             by_state: 0,
         };
-        if !sockets::put(cookie, &socket) {
+        if !sockets::put(cookie, &Socket { owner: STRANGER, present }) {
             counters.losses.time_waits += 1;
         }
     }
@@ -159,7 +158,7 @@ fn cell_key(entering: TimeWait, service: ServiceKey, netns: Netns, role: u8) -> 
 #[inline(always)]
 fn stay(counters: &mut Counters, departure: &Departure) {
     if departure.kept != 0 {
-        cells::stay(departure.socket.by_state);
+        cells::stay(departure.socket.present.by_state);
     }
     if departure.kept != 0 && !sockets::put(departure.cookie, &departure.socket) {
         counters.losses.time_waits += 1;
@@ -201,20 +200,20 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     departure.kept = 0;
     let mut role = 0;
     let mut owner: *const Owner = &raw const STRANGER;
-    if let Some(socket) = kept(cookie)
+    if let Some(place) = kept(cookie)
         // A socket that connects again keeps its cookie: then this is what is kept of the new
         // connection.
         // SAFETY: a pointer to a map's value.
-        && unsafe { (*socket).state } == TIME_WAIT
+        && unsafe { (*place.present).state } == TIME_WAIT
     {
         // SAFETY: pointers to maps' values, to which nobody else writes any more.
-        unsafe { sockets::copy(socket, &raw mut departure.socket) };
-        cells::leave(departure.socket.by_state);
+        unsafe { sockets::read(&place, &raw mut departure.socket) };
+        cells::leave(departure.socket.present.by_state);
         departure.kept = 1;
         owner = &raw const departure.socket.owner;
-        role = departure.socket.flags & !flags::ENDING;
-        if departure.socket.since_ns != 0 {
-            departure.duration_ns = ts_ns.saturating_sub(departure.socket.since_ns);
+        role = departure.socket.present.flags & !flags::ENDING;
+        if departure.socket.present.since_ns != 0 {
+            departure.duration_ns = ts_ns.saturating_sub(departure.socket.present.since_ns);
         }
         sockets::remove(cookie);
     }
@@ -270,7 +269,7 @@ pub(crate) fn expired(counters: &mut Counters, leaving: TimeWait) {
 /// What is kept of a socket. One that is older than the probes may have no cookie, and nobody can
 /// give it one here.
 #[inline(always)]
-fn kept(cookie: u64) -> Option<*mut Socket> {
+fn kept(cookie: u64) -> Option<SocketPlace> {
     if cookie == 0 { None } else { sockets::find(cookie) }
 }
 

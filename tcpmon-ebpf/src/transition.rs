@@ -16,7 +16,9 @@ use crate::{
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
 use core::hint::cold_path;
-use tcpmon_common::{Counters, DURATION_UNKNOWN, FailureKey, Socket, TcpState, flags};
+use tcpmon_common::{
+    Counters, DURATION_UNKNOWN, FailureKey, Present, Socket, SocketPlace, TcpState, flags,
+};
 
 const ESTABLISHED: u8 = TcpState::Established.number();
 const SYN_SENT: u8 = TcpState::SynSent.number();
@@ -70,14 +72,14 @@ fn opened<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, edge: &E
     let sport = sock.held_port();
     let role = if new == SYN_SENT { flags::ACTIVE } else { flags::PASSIVE };
     let wanted = if new == SYN_SENT && sport == 0 { flags::PORT_WANTED } else { 0 };
-    let socket = Socket {
-        owner,
+    let present = Present {
         since_ns: ts_ns,
         sport,
         state: new,
         flags: known | role | wanted,
         by_state: u32::from(sock.last_port()),
     };
+    let socket = Socket { owner, present };
     let cookie = sock.cookie();
     if new == LISTEN && LISTENERS.insert(sock.listener_mark(), &socket.owner, BPF_ANY).is_err() {
         counters.losses.listeners += 1;
@@ -92,7 +94,7 @@ fn opened<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, edge: &E
             sport,
             old,
             new,
-            flags: socket.flags,
+            flags: present.flags,
         },
         &raw const socket.owner,
     );
@@ -106,7 +108,7 @@ fn kept<C: EbpfContext>(
     sock: Sock,
     cookie: u64,
     old: u8,
-) -> Option<*mut Socket> {
+) -> Option<SocketPlace> {
     let socket = sockets::find(cookie);
     if socket.is_some() || old != SYN_RECV {
         return socket;
@@ -146,11 +148,11 @@ fn moved<C: EbpfContext>(
     };
     let caller;
     let mut opener = &raw const STRANGER;
-    if let Some(socket) = kept(ctx, counters, sock, cookie, old) {
+    if let Some(place) = kept(ctx, counters, sock, cookie, old) {
         // SAFETY: a pointer to a map's value. Transitions of one socket are serialised by its
         // lock, so nobody else writes to it.
-        let socket = unsafe { &mut *socket };
-        opener = &raw const socket.owner;
+        let socket = unsafe { &mut *place.present };
+        opener = place.owner;
         observed.flags = socket.flags;
         // Once it has a port it keeps it.
         observed.sport = if socket.sport == 0 { sock.last_port() } else { socket.sport };
@@ -180,15 +182,9 @@ fn moved<C: EbpfContext>(
         cold_path();
         observed.sport = sock.last_port();
         if new != CLOSE {
-            let socket = Socket {
-                owner: STRANGER,
-                since_ns: ts_ns,
-                sport: observed.sport,
-                state: new,
-                flags: 0,
-                by_state: 0,
-            };
-            keep(ctx, counters, cookie, &socket);
+            let sport = observed.sport;
+            let present = Present { since_ns: ts_ns, sport, state: new, flags: 0, by_state: 0 };
+            keep(ctx, counters, cookie, &Socket { owner: STRANGER, present });
         }
     }
     if new == ESTABLISHED || observed.flags & flags::PORT_EXHAUSTED != 0 {
@@ -244,7 +240,7 @@ fn is_passive(observed: &Observed) -> bool {
 /// time-out). `tcp_v4_connect()` and `tcp_v6_connect()` close the socket so when
 /// `inet_hash_connect()` fails, inside the caller's process.
 #[inline(always)]
-fn found_no_port(sock: Sock, socket: &Socket) -> bool {
+fn found_no_port(sock: Sock, socket: &Present) -> bool {
     socket.flags & flags::PORT_WANTED != 0
         && u32::from(sock.last_port()) == socket.by_state
         && sock.error() == 0
@@ -275,14 +271,9 @@ pub(crate) fn adopt(sock: Sock, process: Process) {
         _ => 0,
     };
     let cookie = sock.cookie();
-    let socket = Socket {
-        owner,
-        since_ns: 0,
-        sport: sock.last_port(),
-        state,
-        flags: known | role,
-        by_state: 0,
-    };
+    let present =
+        Present { since_ns: 0, sport: sock.last_port(), state, flags: known | role, by_state: 0 };
+    let socket = Socket { owner, present };
     if state == LISTEN {
         let _ = LISTENERS.insert(sock.listener_mark(), &socket.owner, BPF_NOEXIST);
     }
@@ -292,12 +283,12 @@ pub(crate) fn adopt(sock: Sock, process: Process) {
         }
         // What the tracepoint has learnt in the meantime is better, but it may not have learnt
         // the owner.
-        // SAFETY: a pointer to a map's value; the tracepoint writes neither of these members
+        // SAFETY: pointers to a map's value; the tracepoint writes neither of these members
         // again.
         Some(kept) => unsafe {
-            if (*kept).flags & flags::OWNER_KNOWN == 0 {
-                (*kept).owner = socket.owner;
-                (*kept).flags |= known | role;
+            if (*kept.present).flags & flags::OWNER_KNOWN == 0 {
+                *kept.owner = socket.owner;
+                (*kept.present).flags |= known | role;
             }
         },
     }

@@ -138,8 +138,8 @@ impl Census {
             state = TcpState::NewSynRecv;
         }
         if socket.in_time_wait_table
-            && let Some(kept) = kept.filter(|it| it.state == TcpState::TimeWait.number())
-            && let Some(key) = self.cells.key(kept.by_state)
+            && let Some(kept) = kept.filter(|it| it.present.state == TcpState::TimeWait.number())
+            && let Some(key) = self.cells.key(kept.present.by_state)
             && let Ok(group) = SocketGroup::from_key(&key)
         {
             if state == TcpState::FinWait2 {
@@ -150,7 +150,7 @@ impl Census {
             }
             return;
         }
-        let role = kept.map_or(0, |kept| kept.flags);
+        let role = kept.map_or(0, |kept| kept.present.flags);
         if state == TcpState::Listen {
             // Listeners are listed before all others (`inet_diag_dump_icsk()`).
             listening.insert(socket.sport);
@@ -196,16 +196,19 @@ impl Census {
     /// Whether a socket has been in its state for long. Where the beginning was not seen, it is
     /// older than the daemon.
     fn is_old(&self, kept: &Socket, now: Duration) -> bool {
-        let since =
-            if kept.since_ns == 0 { self.begun } else { Duration::from_nanos(kept.since_ns) };
-        kept.state == TcpState::CloseWait.number() && now.saturating_sub(since) > OLD
+        let since = if kept.present.since_ns == 0 {
+            self.begun
+        } else {
+            Duration::from_nanos(kept.present.since_ns)
+        };
+        kept.present.state == TcpState::CloseWait.number() && now.saturating_sub(since) > OLD
     }
 }
 
 /// Whose a socket is.
 fn owner(kept: &Socket) -> Option<ServiceKey> {
     let owner = &kept.owner;
-    (kept.flags & flags::OWNER_KNOWN != 0).then_some(ServiceKey {
+    (kept.present.flags & flags::OWNER_KNOWN != 0).then_some(ServiceKey {
         cgroup_id: owner.cgroup_id,
         comm: owner.comm,
         cgroup_v1: owner.cgroup_v1,

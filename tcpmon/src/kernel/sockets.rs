@@ -43,7 +43,7 @@ impl SocketTable {
         if let Some(way) = set.cookies.iter().position(|&it| it == cookie)
             && self.sets.get(index)?.cookies[way] == cookie
         {
-            return Some(set.sockets[way]);
+            return Some(set.socket(way));
         }
         if !self.overflowed {
             return None;
