@@ -233,8 +233,8 @@ pub struct Losses {
 pub struct Counters {
     /// Transitions by [`transition_index`].
     pub transitions: [u64; 2 * STATE_COUNT * STATE_COUNT],
-    /// Time spent in each state.
-    pub durations: Durations,
+    /// Time spent in each state, by its number.
+    pub durations: [Durations; STATE_COUNT],
     /// connect() calls that found no free port.
     pub port_failures: u64,
     /// What was lost.
@@ -304,14 +304,15 @@ pub const fn duration_bucket(duration_ns: u64) -> usize {
     bucket
 }
 
-/// Time spent in each state.
+/// Time spent in one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Durations {
-    /// Observations by state number and bucket, not cumulated.
-    pub buckets: [[u64; DURATION_BUCKETS]; STATE_COUNT],
-    /// Sum of the observed durations by state number, in nanoseconds.
-    pub sum_ns: [u64; STATE_COUNT],
+    /// Sum of the observed durations, in nanoseconds. Before the buckets, since the first of those
+    /// are the busiest: the two are mostly on one line of the cache.
+    pub sum_ns: u64,
+    /// Observations by bucket, not cumulated.
+    pub buckets: [u64; DURATION_BUCKETS],
 }
 
 /// What the daemon tells the running probes.
@@ -338,9 +339,9 @@ const _: () = {
     assert!(size_of::<ServiceCounts>() == 16);
     assert!(size_of::<FailureKey>() == 72);
     assert!(size_of::<Losses>() == 64);
-    assert!(size_of::<Counters>() == 8 * (2 * 16 * 16 + 16 * 16 + 16 + 1 + 8 + 1_024));
+    assert!(size_of::<Counters>() == 8 * (2 * 16 * 16 + 16 * (1 + 16) + 1 + 8 + 1_024));
     assert!(size_of::<Embryo>() == 64);
-    assert!(size_of::<Durations>() == 8 * (16 * 16 + 16));
+    assert!(size_of::<Durations>() == 8 * (1 + 16));
     assert!(size_of::<Control>() == 16);
 };
 

@@ -58,11 +58,11 @@ pub(crate) fn transition(counters: &mut Counters, family: u8, old: u8, new: u8) 
 pub(crate) fn duration(counters: &mut Counters, state: u8, duration_ns: u64) {
     let state = inside::<STATE_COUNT>(state as usize);
     let bucket = inside::<DURATION_BUCKETS>(duration_bucket(duration_ns));
-    let durations = &mut counters.durations;
     // SAFETY: both indexes are inside.
     unsafe {
-        *durations.buckets.as_mut_ptr().add(state).cast::<u64>().add(bucket) += 1;
-        *durations.sum_ns.as_mut_ptr().add(state) += duration_ns;
+        let of_state = counters.durations.as_mut_ptr().add(state);
+        (*of_state).sum_ns += duration_ns;
+        *(&raw mut (*of_state).buckets).cast::<u64>().add(bucket) += 1;
     }
 }
 

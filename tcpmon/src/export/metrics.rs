@@ -353,10 +353,10 @@ fn durations(totals: &Counters) -> Family {
         "Time that sockets spent in a state, observed as they leave it.",
     );
     for state in TcpState::ALL {
-        let counts = &totals.durations.buckets[usize::from(state.number())];
-        if counts.iter().any(|count| *count > 0) {
-            let sum = to_f64(totals.durations.sum_ns[usize::from(state.number())]) / 1e9;
-            family.add_histogram(&[("state", state.name())], &bounds, counts, sum);
+        let observed = &totals.durations[usize::from(state.number())];
+        if observed.buckets.iter().any(|count| *count > 0) {
+            let sum = to_f64(observed.sum_ns) / 1e9;
+            family.add_histogram(&[("state", state.name())], &bounds, &observed.buckets, sum);
         }
     }
     family

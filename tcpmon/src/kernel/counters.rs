@@ -50,9 +50,9 @@ impl Settled {
         let (from, to) = (TcpState::TimeWait.number(), TcpState::Close.number());
         self.totals.transitions[transition_index(killed.family, from, to)] += 1;
         if killed.duration_ns != DURATION_UNKNOWN {
-            let state = usize::from(from);
-            self.totals.durations.buckets[state][duration_bucket(killed.duration_ns)] += 1;
-            self.totals.durations.sum_ns[state] += killed.duration_ns;
+            let durations = &mut self.totals.durations[usize::from(from)];
+            durations.buckets[duration_bucket(killed.duration_ns)] += 1;
+            durations.sum_ns += killed.duration_ns;
         }
         // A namespace that has gone is forgotten, and its number may be another's.
         let of = self.time_waits.iter_mut().find(|(netns, counts)| {
@@ -66,10 +66,7 @@ impl Settled {
 
 const ZERO: Counters = Counters {
     transitions: [0; 2 * STATE_COUNT * STATE_COUNT],
-    durations: Durations {
-        buckets: [[0; DURATION_BUCKETS]; STATE_COUNT],
-        sum_ns: [0; STATE_COUNT],
-    },
+    durations: [Durations { sum_ns: 0, buckets: [0; DURATION_BUCKETS] }; STATE_COUNT],
     port_failures: 0,
     losses: Losses {
         sockets: 0,
@@ -260,19 +257,16 @@ fn add(total: &mut Counters, cpu: &Counters) {
         .transitions
         .iter_mut()
         .zip(&cpu.transitions)
-        .chain(
-            total
-                .durations
-                .buckets
-                .as_flattened_mut()
-                .iter_mut()
-                .zip(cpu.durations.buckets.as_flattened()),
-        )
-        .chain(total.durations.sum_ns.iter_mut().zip(&cpu.durations.sum_ns))
         .chain(total.losses.services.iter_mut().zip(&cpu.losses.services))
         .chain(total.activity.iter_mut().zip(&cpu.activity));
     for (sum, one) in pairs {
         *sum += one;
+    }
+    for (sum, one) in total.durations.iter_mut().zip(&cpu.durations) {
+        sum.sum_ns += one.sum_ns;
+        for (sum, one) in sum.buckets.iter_mut().zip(&one.buckets) {
+            *sum += one;
+        }
     }
     total.port_failures += cpu.port_failures;
     total.losses.sockets += cpu.losses.sockets;
@@ -298,16 +292,16 @@ mod tests {
         let one = TimeWaits { killed: 1, ..TimeWaits::default() };
         assert_eq!(settled.time_waits, [(7, one)]);
         assert_eq!(settled.totals.transitions[transition_index(1, 6, 7)], 2);
-        assert_eq!(settled.totals.durations.sum_ns[6], 5);
-        assert_eq!(settled.totals.durations.buckets[6].iter().sum::<u64>(), 1);
+        assert_eq!(settled.totals.durations[6].sum_ns, 5);
+        assert_eq!(settled.totals.durations[6].buckets.iter().sum::<u64>(), 1);
     }
 
     #[test]
     fn every_member_is_summed() {
         let mut cpu = ZERO;
         cpu.transitions[transition_index(1, 2, 1)] = 1;
-        cpu.durations.buckets[15][15] = 2;
-        cpu.durations.sum_ns[15] = 3;
+        cpu.durations[15].buckets[15] = 2;
+        cpu.durations[15].sum_ns = 3;
         cpu.port_failures = 4;
         cpu.losses = Losses {
             sockets: 5,
