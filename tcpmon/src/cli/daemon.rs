@@ -88,7 +88,7 @@ pub enum Namespaces {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits of the probes and the streams")]
 pub struct LimitArgs {
-    /// Bytes of the ring buffer between kernel and daemon, rounded up to a power of two
+    /// Bytes of the rings between kernel and daemon, all together
     #[arg(long, value_name = "BYTES", default_value_t = MapSizes::default().ring_bytes,
           value_parser = within(4096..=1 << 30))]
     pub ring_bytes: u32,

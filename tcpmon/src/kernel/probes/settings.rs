@@ -22,7 +22,7 @@ pub struct Scope {
 /// How much the probes may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapSizes {
-    /// Ring buffer, in bytes: rounded up to a power of two of at least a page.
+    /// The rings, in bytes, all together: see [`tcpmon_common::RingShape::new`].
     pub ring_bytes: u32,
     /// Sockets whose owner and present state are kept.
     pub sockets: u32,
