@@ -13,7 +13,8 @@ use tcpmon_common::{
 /// Flag of `bpf_map_update_elem`: insert or replace.
 pub(crate) const BPF_ANY: u64 = 0;
 
-/// Flag of `bpf_map_update_elem`: leave an existing element alone.
+/// Flag of `bpf_map_update_elem`: leave an existing element alone. Where another CPU was first there
+/// is one, which is all that is wanted.
 pub(crate) const BPF_NOEXIST: u64 = 1;
 
 /// An index cut to a table of `SIZE` elements, a power of two, by an instruction that the compiler
@@ -80,7 +81,6 @@ pub(crate) fn time_wait_end(counters: &mut Counters, family: u8, duration_ns: u6
 #[inline(always)]
 pub(crate) fn time_waits(counters: &mut Counters, netns: Netns) -> Option<*mut TimeWaits> {
     let counts = NAMESPACES.get_ptr_mut(netns.inode).or_else(|| {
-        // Another CPU may have been first: then there is an element, which is all we want.
         let _ = NAMESPACES.insert(netns.inode, TimeWaits::default(), BPF_NOEXIST);
         NAMESPACES.get_ptr_mut(netns.inode)
     });
@@ -101,10 +101,11 @@ pub(crate) fn time_waits(counters: &mut Counters, netns: Netns) -> Option<*mut T
 #[inline(always)]
 pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns) {
     let key = EnteredKey { service, net_cookie: netns.cookie, netns: netns.inode, reserved: 0 };
-    if ENTERED.get_ptr_mut(key).is_none() {
+    let count = ENTERED.get_ptr_mut(key).or_else(|| {
         let _ = ENTERED.insert(key, 0, BPF_NOEXIST);
-    }
-    match ENTERED.get_ptr_mut(key) {
+        ENTERED.get_ptr_mut(key)
+    });
+    match count {
         // SAFETY: this CPU's own value.
         Some(count) => unsafe { *count += 1 },
         None => counters.losses.entered += 1,
@@ -114,14 +115,10 @@ pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns
 /// Counts one established connection for its owner.
 #[inline(never)]
 pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: bool) {
-    let counts = match SERVICES.get_ptr_mut(key) {
-        Some(counts) => Some(counts),
-        None => {
-            // Another CPU may have been first: then there is an element, which is all we want.
-            let _ = SERVICES.insert(key, ServiceCounts::default(), BPF_NOEXIST);
-            SERVICES.get_ptr_mut(key)
-        }
-    };
+    let counts = SERVICES.get_ptr_mut(key).or_else(|| {
+        let _ = SERVICES.insert(key, ServiceCounts::default(), BPF_NOEXIST);
+        SERVICES.get_ptr_mut(key)
+    });
     match counts {
         // SAFETY: this CPU's own value.
         Some(counts) => unsafe {
@@ -139,10 +136,11 @@ pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: boo
 #[inline(never)]
 pub(crate) fn port_failure(counters: &mut Counters, key: &FailureKey) {
     counters.port_failures += 1;
-    if PORT_FAILURES.get_ptr_mut(key).is_none() {
+    let count = PORT_FAILURES.get_ptr_mut(key).or_else(|| {
         let _ = PORT_FAILURES.insert(key, 0, BPF_NOEXIST);
-    }
-    match PORT_FAILURES.get_ptr_mut(key) {
+        PORT_FAILURES.get_ptr_mut(key)
+    });
+    match count {
         // SAFETY: this CPU's own value.
         Some(count) => unsafe { *count += 1 },
         None => counters.losses.failures += 1,

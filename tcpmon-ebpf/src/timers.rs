@@ -23,7 +23,7 @@ use crate::{
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpmon_common::{
     CellKey, Counters, DURATION_UNKNOWN, Departure, Ending, Family, Owner, Present, ServiceKey,
-    Socket, SocketPlace, TcpState, flags, kind,
+    Socket, SocketPlace, TcpState, TimeWaits, flags, kind,
 };
 
 const TIME_WAIT: u8 = TcpState::TimeWait.number();
@@ -57,14 +57,15 @@ pub(crate) fn started(counters: &mut Counters, entering: TimeWait) {
     let cookie = entering.cookie();
     // The cookie too: the memory of a socket that was killed may be another's by now.
     let rearmed = departure.address == entering.address() && departure.cookie == cookie;
+    let counts = tally::time_waits(counters, netns);
     if rearmed {
         stay(counters, departure);
         departure.address = 0;
     } else {
-        settle(counters, departure);
+        settle(counters, departure, counts);
         enter(counters, entering, cookie, netns);
     }
-    if let Some(counts) = tally::time_waits(counters, netns) {
+    if let Some(counts) = counts {
         // SAFETY: this CPU's own value.
         unsafe {
             (*counts).started += 1;
@@ -73,23 +74,25 @@ pub(crate) fn started(counters: &mut Counters, entering: TimeWait) {
     }
 }
 
-/// Nothing else has become of the socket whose timer was cancelled last: it was killed.
+/// Nothing else has become of the socket whose timer was cancelled last: it was killed. `counts`:
+/// those of a namespace, which mostly is that socket's too.
 #[inline(always)]
-fn settle(counters: &mut Counters, departure: &mut Departure) {
+fn settle(counters: &mut Counters, departure: &mut Departure, counts: Option<*mut TimeWaits>) {
     if !departure.is_open() {
         return;
     }
     tally::time_wait_end(counters, departure.family, departure.duration_ns);
-    // Another namespace may have the number by now.
-    if let Some(counts) = NAMESPACES.get_ptr_mut(departure.netns) {
-        // SAFETY: this CPU's own value.
-        unsafe {
-            if (*counts).net_cookie == departure.net_cookie {
-                (*counts).killed += 1;
-            }
-        }
-    }
     departure.address = 0;
+    let is_its = |counts: &*mut TimeWaits| {
+        // SAFETY: a pointer to a map's value. Another namespace may have the number by now.
+        unsafe { (**counts).net_cookie == departure.net_cookie }
+    };
+    let counts =
+        counts.filter(is_its).or_else(|| NAMESPACES.get_ptr_mut(departure.netns).filter(is_its));
+    if let Some(counts) = counts {
+        // SAFETY: this CPU's own value.
+        unsafe { (*counts).killed += 1 };
+    }
 }
 
 /// Notes that a socket is in the table; its own `-> CLOSE` follows.
@@ -176,10 +179,10 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     let Some(departure) = DEPARTURE.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's own value; timers are cancelled with interrupts off.
     let departure = unsafe { &mut *departure };
-    settle(counters, departure);
+    let counts = tally::time_waits(counters, netns);
+    settle(counters, departure, counts);
     departure.reused = 0;
     let reused = leaving.is_taken_over();
-    let counts = tally::time_waits(counters, netns);
     if let Some(counts) = counts {
         // SAFETY: this CPU's own value.
         unsafe {
