@@ -63,9 +63,4 @@ const _: () = {
 };
 
 #[cfg(feature = "user")]
-// SAFETY: `repr(C)` with integer members only and, by the sizes asserted above, without padding.
-unsafe impl aya::Pod for CellKey {}
-
-#[cfg(feature = "user")]
-// SAFETY: as above.
-unsafe impl aya::Pod for Cell {}
+crate::pod!(CellKey, Cell);

@@ -6,22 +6,37 @@
 
 #![no_std]
 
+/// Lets aya read and write these records as bytes, and the daemon map them into its memory.
+#[cfg(feature = "user")]
+macro_rules! pod {
+    ($($record:ty),*) => { $(
+        // SAFETY: `repr(C)` with integer members only and, by the sizes asserted where it is
+        // declared, without padding: any bytes are a value.
+        unsafe impl aya::Pod for $record {}
+    )* };
+}
+#[cfg(feature = "user")]
+use pod;
+
 mod cell;
+mod counters;
 mod maps;
 mod offsets;
 mod record;
 mod ring;
+mod socket;
 mod state;
 mod time_wait;
 
 pub use cell::{Cell, CellKey, MAX_CELLS, kind};
-pub use maps::{
-    ACTIVITY, Address, Comm, Control, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations,
-    Embryo, FailureKey, Family, Losses, Owner, Present, ServiceCounts, ServiceKey, Socket,
-    SocketPlace, SocketSet, WAYS, duration_bucket, transition_index,
+pub use counters::{
+    ACTIVITY, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Losses, duration_bucket,
+    transition_index,
 };
+pub use maps::{Address, Comm, Control, FailureKey, Family, ServiceCounts, ServiceKey};
 pub use offsets::{ABSENT, Offsets};
 pub use record::{DURATION_UNKNOWN, Transition, flags};
 pub use ring::{RingEnds, RingShape, Slot};
+pub use socket::{Embryo, Owner, Present, Socket, SocketPlace, SocketSet, WAYS};
 pub use state::{STATE_COUNT, TcpState};
 pub use time_wait::{Departure, Ending, EnteredKey, Learnt, TimeWaits};

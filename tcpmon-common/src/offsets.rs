@@ -102,5 +102,4 @@ pub struct Offsets {
 const _: () = assert!(size_of::<Offsets>() == 42 * 4 && align_of::<Offsets>() == 4);
 
 #[cfg(feature = "user")]
-// SAFETY: `repr(C)`, only `u32` members, so any bytes are a value and there is no padding.
-unsafe impl aya::Pod for Offsets {}
+crate::pod!(Offsets);

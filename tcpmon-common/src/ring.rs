@@ -78,12 +78,7 @@ const _: () = {
 };
 
 #[cfg(feature = "user")]
-// SAFETY: `repr(C)` with integer members only and, by the sizes asserted above, without padding.
-unsafe impl aya::Pod for Slot {}
-
-#[cfg(feature = "user")]
-// SAFETY: as above.
-unsafe impl aya::Pod for RingEnds {}
+crate::pod!(Slot, RingEnds);
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! until the timer is cancelled, and the kernel reports both
 //! (`inet_twsk_schedule()` and `inet_twsk_deschedule_put()` in net/ipv4/inet_timewait_sock.c).
 
-use crate::maps::{ServiceKey, Socket};
+use crate::{maps::ServiceKey, socket::Socket};
 
 /// Per-CPU counts of one network namespace, by the inode number of which they are kept.
 ///
@@ -163,20 +163,7 @@ const _: () = {
 };
 
 #[cfg(feature = "user")]
-// SAFETY: `repr(C)`, only `u64` members, so any bytes are a value and there is no padding.
-unsafe impl aya::Pod for TimeWaits {}
-
-#[cfg(feature = "user")]
-// SAFETY: as above.
-unsafe impl aya::Pod for Learnt {}
-
-#[cfg(feature = "user")]
-// SAFETY: `repr(C)` with integer members only and, by the sizes asserted above, without padding.
-unsafe impl aya::Pod for EnteredKey {}
-
-#[cfg(feature = "user")]
-// SAFETY: as above.
-unsafe impl aya::Pod for Departure {}
+crate::pod!(TimeWaits, Learnt, EnteredKey, Departure);
 
 #[cfg(test)]
 mod tests {
