@@ -36,17 +36,4 @@ fn read(clock: ClockId) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_offset_stays_until_the_time_of_day_is_set() {
-        let mut offset = UtcOffset::default();
-        assert_eq!(offset.settle(1_000, 1_100), 1_050);
-        assert_eq!(offset.settle(1_040, 1_060), 1_050);
-        // Taken off the CPU between two readings.
-        assert_eq!(offset.settle(-80_000, 1_060), 1_050);
-        // Set.
-        assert_eq!(offset.settle(5_000, 5_100), 5_050);
-    }
-}
+mod tests;

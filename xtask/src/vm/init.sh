@@ -4,6 +4,8 @@
 
 /busybox/busybox --install -s /busybox
 export PATH=@PATH@:/busybox HOME=/ RUST_BACKTRACE=1 TCPMON_TEST_SLOWNESS=@SLOWNESS@
+# The clock is this machine's own.
+export TCPMON_MAY_SET_CLOCK=1
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys

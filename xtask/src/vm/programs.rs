@@ -25,9 +25,10 @@ const BUSYBOX: (&str, &str) = ("busybox", "busybox-static");
 
 /// What the tests call that busybox does not do as they need it, and the packages. The shell is
 /// among them because busybox's takes its own `ip` and `nsenter`, whatever `PATH` says.
-pub(super) const CALLED: [(&str, &str); 7] = [
+pub(super) const CALLED: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
+    ("prlimit", "util-linux"),
     ("setarch", "util-linux"),
     ("setpriv", "util-linux"),
     ("sh", "dash"),

@@ -1,10 +1,10 @@
 //! The time of day, set forward and back while the daemon runs.
 //!
 //! A test that sets the clock takes it from everybody, so it is done on a machine of its own only:
-//! where `TCPMON_MAY_SET_CLOCK` is set. Everywhere it is held that nothing but what is shown to
-//! people asks for the time of day, so that nothing else can be led astray by it.
+//! where `TCPMON_MAY_SET_CLOCK` is set, as it is in the machines of `cargo xtask vm`. Everywhere it
+//! is held that nothing but what is shown to people asks for the time of day, so that nothing else
+//! can be led astray by it (`src/daemon/clock.rs`).
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -15,55 +15,6 @@ use crate::support::daemon::Daemon;
 use crate::support::tail::Tail;
 use crate::support::turn::Turn;
 use crate::support::{lab, skipped};
-
-/// Who asks for the time of day, and for what.
-const ASKERS: [(&str, &str); 6] = [
-    ("daemon/clock.rs", "the `ts` of events"),
-    ("daemon/alerting.rs", "since when an alert fires"),
-    ("daemon/pushing.rs", "the same for Alertmanager"),
-    ("daemon/watch.rs", "the `ts` of reports"),
-    ("export/alertmanager/worker.rs", "`startsAt` and `endsAt`"),
-    // Compared with itself alone: the time of a mount says whether it is still the same.
-    ("kernel/namespaces/mod.rs", "the time stamps of mounts"),
-];
-const BESIDE: [&str; 1] = ["kernel/namespaces/search.rs"];
-
-fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            sources(&path, into);
-        } else if path.extension().is_some_and(|name| name == "rs") {
-            into.push(path);
-        }
-    }
-}
-
-#[test]
-fn nothing_but_what_is_shown_depends_on_it() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
-    let mut found = Vec::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file).expect("a source");
-        // What stands in a file's tests is for tests.
-        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let name = file.strip_prefix(&root).expect("inside").to_string_lossy().into_owned();
-        let asks =
-            ["SystemTime", "ClockId::Realtime", "Timestamp::now", "Zoned::now", "UNIX_EPOCH"]
-                .iter()
-                .any(|word| text.contains(word));
-        if asks && !name.contains("tests") {
-            found.push(name);
-        }
-    }
-    found.sort();
-    let mut known: Vec<String> =
-        ASKERS.iter().map(|(name, _)| *name).chain(BESIDE).map(str::to_owned).collect();
-    known.sort();
-    assert_eq!(found, known, "who else asks for the time of day, and what if it is set?");
-}
 
 /// Sets the time of day off by so many seconds, and back when dropped.
 struct Step {

@@ -110,7 +110,9 @@ impl Daemon {
         let mut addresses = Vec::new();
         let mut first = Vec::new();
         loop {
-            let line = log.next().unwrap_or_else(|| panic!("{command:?}: {:?}", wait(&mut child)));
+            let Some(line) = log.next() else {
+                panic!("{command:?}: {:?}: {}", wait(&mut child), first.join("\n"));
+            };
             if let Some((_, rest)) = line.split_once("metrics on http://") {
                 let address = rest.strip_suffix("/metrics").and_then(|text| text.parse().ok());
                 addresses.push(address.unwrap_or_else(|| panic!("no address: {line}")));
