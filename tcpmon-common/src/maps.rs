@@ -89,10 +89,10 @@ pub struct FailureKey {
 #[repr(C)]
 pub struct Control {
     /// Non-zero: put records on the rings.
-    pub streaming: u32,
+    pub streaming: u64,
     /// Non-zero: wake the reader once a ring holds more than `wake_above` records; the probe that
     /// does so sets it to 0.
-    pub armed: u32,
+    pub armed: u64,
     /// Records on a ring above which the reader is woken; 0: by the next record.
     pub wake_above: u64,
 }
@@ -101,7 +101,7 @@ const _: () = {
     assert!(size_of::<ServiceKey>() == 32);
     assert!(size_of::<ServiceCounts>() == 16);
     assert!(size_of::<FailureKey>() == 72);
-    assert!(size_of::<Control>() == 16);
+    assert!(size_of::<Control>() == 24);
 };
 
 #[cfg(feature = "user")]

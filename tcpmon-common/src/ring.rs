@@ -21,6 +21,9 @@ pub struct Slot {
     pub turn: u64,
 }
 
+/// Size of a [`Slot`].
+const SLOT_BYTES: u32 = 112;
+
 /// How far a ring has been filled, and how far it has been read: each on a line of the cache of its
 /// own, since different CPUs write to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +56,7 @@ impl RingShape {
     /// CPUs.
     #[must_use]
     pub const fn new(bytes: u32, cpus: u32) -> Self {
-        let mut slots = bytes / size_of::<Slot>() as u32;
+        let mut slots = bytes / SLOT_BYTES;
         slots = if slots < 16 { 16 } else { 1 << slots.ilog2() };
         let mut rings = 1;
         while rings < cpus && slots / 2 >= Self::ENOUGH_SLOTS {
@@ -71,8 +74,7 @@ impl RingShape {
 }
 
 const _: () = {
-    assert!(size_of::<Slot>() == size_of::<Transition>() + 8);
-    assert!(size_of::<Slot>() == 112);
+    assert!(size_of::<Slot>() == SLOT_BYTES as usize);
     assert!(size_of::<RingEnds>() == 128);
     assert!(core::mem::offset_of!(RingEnds, read) == 64);
 };

@@ -1,6 +1,7 @@
 //! What the probes keep of each socket.
 
 use crate::maps::Comm;
+use core::mem::offset_of;
 
 /// Who opened a socket: set in the process that called connect() or listen(), inherited by the
 /// sockets accepted from a listener.
@@ -51,7 +52,7 @@ pub struct Present {
 pub const WAYS: usize = 4;
 
 /// Sockets of a place whose [`Present`] stands in the place's first line of the cache.
-const NEAR: usize = 2;
+const NEAR: usize = WAYS / 2;
 
 /// One place of the table of sockets, on four lines of the cache. Cookies stand beside each other,
 /// and with them what a transition changes of the first two sockets (mostly there are no more): to
@@ -64,7 +65,7 @@ pub struct SocketSet {
     pub cookies: [u64; WAYS],
     near: [Present; NEAR],
     owners: [Owner; WAYS],
-    far: [Present; WAYS - NEAR],
+    far: [Present; NEAR],
 }
 
 /// Where what is kept of a socket stands.
@@ -81,27 +82,24 @@ impl SocketSet {
     #[must_use]
     pub const fn socket(&self, way: usize) -> Socket {
         let way = way % WAYS;
-        let present = if way < NEAR { self.near[way] } else { self.far[way - NEAR] };
+        let present = if way < NEAR { self.near[way] } else { self.far[way % NEAR] };
         Socket { owner: self.owners[way], present }
     }
 
-    /// Where it stands.
-    ///
-    /// # Safety
-    ///
-    /// `set` points to a whole set, which need not be initialised.
+    /// Where it stands in the set that `set` points to.
     #[inline(always)]
     #[must_use]
-    pub const unsafe fn place(set: *mut Self, way: usize) -> SocketPlace {
+    pub const fn place(set: *mut Self, way: usize) -> SocketPlace {
         let way = way % WAYS;
-        // SAFETY: by the caller; inside the set.
-        unsafe {
-            let present = if way < NEAR {
-                &raw mut (*set).near[way]
-            } else {
-                &raw mut (*set).far[way - NEAR]
-            };
-            SocketPlace { owner: &raw mut (*set).owners[way], present }
+        let presents = if way < NEAR {
+            set.wrapping_byte_add(offset_of!(Self, near))
+        } else {
+            set.wrapping_byte_add(offset_of!(Self, far))
+        };
+        let owners = set.wrapping_byte_add(offset_of!(Self, owners));
+        SocketPlace {
+            owner: owners.cast::<Owner>().wrapping_add(way),
+            present: presents.cast::<Present>().wrapping_add(way % NEAR),
         }
     }
 }
@@ -123,11 +121,11 @@ pub struct Embryo {
 
 const _: () = {
     assert!(size_of::<Owner>() == 40);
-    assert!(core::mem::offset_of!(Owner, comm) == 16);
+    assert!(offset_of!(Owner, comm) == 16);
     assert!(size_of::<Socket>() == 56);
     assert!(size_of::<Present>() == 16);
     assert!(size_of::<SocketSet>() == 256);
-    assert!(core::mem::offset_of!(SocketSet, owners) == 64);
+    assert!(offset_of!(SocketSet, owners) == 64);
     assert!(size_of::<Embryo>() == 64);
 };
 

@@ -4,6 +4,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use aya::Pod;
 use aya::maps::{Array, IterableMap as _, MapData};
@@ -11,8 +12,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// An array map (`BPF_F_MMAPABLE`) in this process's memory.
 ///
-/// The probes may write to it at any time, so it is only ever copied from and to, never lent; who
-/// has an agreement with the probes about who writes when may have a pointer.
+/// The probes may write to it at any time, so it is only ever copied from and to, never lent but for
+/// single words.
 #[derive(Debug)]
 pub(super) struct Mapped<T> {
     start: NonNull<T>,
@@ -22,6 +23,10 @@ pub(super) struct Mapped<T> {
 
 // SAFETY: the memory belongs to no thread.
 unsafe impl<T: Send> Send for Mapped<T> {}
+
+// SAFETY: what one thread reads another cannot write through this at the same time, but for words,
+// which are atomic.
+unsafe impl<T: Send> Sync for Mapped<T> {}
 
 impl<T: Pod> Mapped<T> {
     /// Maps all of `array`. The map itself lives on while it is mapped.
@@ -49,6 +54,12 @@ impl<T: Pod> Mapped<T> {
         Ok(Self { start, len, values: PhantomData })
     }
 
+    /// The same memory once more, for a test that does not let it outlive this.
+    #[cfg(test)]
+    pub(super) fn again(&self) -> std::mem::ManuallyDrop<Self> {
+        std::mem::ManuallyDrop::new(Self { start: self.start, len: self.len, values: PhantomData })
+    }
+
     /// The value at `index` now; `None` behind the end.
     pub(super) fn get(&self, index: u32) -> Option<T> {
         // SAFETY: inside, and any bytes are a value.
@@ -66,9 +77,19 @@ impl<T: Pod> Mapped<T> {
         self.len
     }
 
-    /// Where the value at `index` is, for as long as this lives; `None` behind the end. What it
-    /// points to may change at any time.
-    pub(super) fn place(&self, index: u32) -> Option<NonNull<T>> {
+    /// The word that begins `offset` bytes into the value at `index`; `None` behind the end of
+    /// either. For words that the probes read and write as such.
+    pub(super) fn word(&self, index: u32, offset: usize) -> Option<&AtomicU64> {
+        const { assert!(align_of::<T>() >= align_of::<AtomicU64>()) };
+        if !offset.is_multiple_of(8) || offset + 8 > size_of::<T>() {
+            return None;
+        }
+        let place = self.place(index)?.as_ptr().wrapping_byte_add(offset);
+        // SAFETY: inside the value, and aligned; the memory lives as long as this.
+        Some(unsafe { AtomicU64::from_ptr(place.cast()) })
+    }
+
+    fn place(&self, index: u32) -> Option<NonNull<T>> {
         // SAFETY: the index is inside.
         (index < self.len).then(|| unsafe { self.start.add(index as usize) })
     }

@@ -8,8 +8,9 @@ use aya::maps::{Array, MapData, RingBuf};
 use records::Records;
 use std::{
     io,
+    mem::offset_of,
     os::fd::{AsFd, BorrowedFd},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{Ordering, fence},
 };
 use tcpmon_common::{Control, RingEnds, RingShape, Slot, Transition};
 
@@ -62,17 +63,14 @@ impl Rings {
     /// be woken, if it is. A record that comes after this wakes the reader, or is seen by
     /// [`Self::are_empty`].
     pub fn tell(&self, streaming: bool, wake_above: Option<u64>) {
-        let Some(control) = self.control.place(0) else { return };
-        let control = control.as_ptr();
-        // SAFETY: pointers into the map, aligned; the probes read and write whole words.
-        unsafe {
-            AtomicU64::from_ptr(&raw mut (*control).wake_above)
-                .store(wake_above.unwrap_or(u64::MAX), Ordering::Relaxed);
-            AtomicU32::from_ptr(&raw mut (*control).armed)
-                .store(u32::from(wake_above.is_some()), Ordering::Release);
-            AtomicU32::from_ptr(&raw mut (*control).streaming)
-                .store(u32::from(streaming), Ordering::Release);
-        }
+        let write = |offset, word| {
+            if let Some(place) = self.control.word(0, offset) {
+                place.store(word, Ordering::Release);
+            }
+        };
+        write(offset_of!(Control, wake_above), wake_above.unwrap_or(u64::MAX));
+        write(offset_of!(Control, armed), u64::from(wake_above.is_some()));
+        write(offset_of!(Control, streaming), u64::from(streaming));
         // Before what is looked at next: a probe that claimed its place too early to be seen then
         // has yet to look whether to wake the reader, which its claim does not overtake either.
         fence(Ordering::SeqCst);

@@ -7,11 +7,7 @@
 
 use crate::kernel::{clock, mapped::Mapped};
 use rustix::time::ClockId;
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{cmp::Reverse, collections::BinaryHeap, mem::offset_of, sync::atomic::Ordering};
 use tcpmon_common::{RingEnds, RingShape, Slot, Transition};
 
 /// The rings, for their only reader.
@@ -54,18 +50,15 @@ impl Records {
             // As many of one ring as come before what the others have: mostly that is all.
             let until = self.next.peek().map_or(now, |Reverse((ts_ns, _))| *ts_ns);
             while records.len() < most
-                && let Some(slot) = self.places.find(ring, *read)
-                && let ts_ns = time_of(slot)
+                && let Some((place, ts_ns)) = self.places.find(ring, *read)
                 && ts_ns < now
                 && ts_ns <= until
+                && let Some(slot) = self.places.slots.get(place)
             {
-                // SAFETY: as in `time_of`; any bytes are a record.
-                records.push(unsafe { (&raw const (*slot).record).read() });
+                records.push(slot.record);
                 *read += 1;
             }
-            if let Some(ends) = self.ends.place(ring) {
-                // SAFETY: a pointer into the map, aligned; written here alone, as a whole word.
-                let place = unsafe { AtomicU64::from_ptr(&raw mut (*ends.as_ptr()).read) };
+            if let Some(place) = self.ends.word(ring, offset_of!(RingEnds, read)) {
                 // From here on the probes write to the places of what has been read.
                 place.store(*read, Ordering::Release);
             }
@@ -76,7 +69,7 @@ impl Records {
     /// Notes the ring's next record, if it is older than `now`.
     fn queue(&mut self, ring: u32, now: u64) {
         let Some(&read) = self.read.get(ring as usize) else { return };
-        if let Some(ts_ns) = self.places.find(ring, read).map(time_of)
+        if let Some((_, ts_ns)) = self.places.find(ring, read)
             && ts_ns < now
         {
             self.next.push(Reverse((ts_ns, ring)));
@@ -96,20 +89,18 @@ impl Records {
 }
 
 impl Places {
-    /// Where a ring's record of that number is, once it is there. It stays until it has been read.
-    fn find(&self, ring: u32, number: u64) -> Option<*const Slot> {
-        let place = u32::try_from(number & u64::from(self.shape.slots - 1)).ok()?;
-        let slot = self.slots.place(ring * self.shape.slots + place)?.as_ptr();
-        // SAFETY: a pointer into the map, aligned; the probes write a whole word, after the record.
-        let turn = unsafe { AtomicU64::from_ptr(&raw mut (*slot).turn) };
-        (turn.load(Ordering::Acquire) == number + 1).then_some(slot.cast_const())
+    /// Where a ring's record of that number is, and its time, once it is there. It stays until it
+    /// has been read.
+    fn find(&self, ring: u32, number: u64) -> Option<(u32, u64)> {
+        const TIME: usize = offset_of!(Slot, record) + offset_of!(Transition, ts_ns);
+        let inside = u32::try_from(number & u64::from(self.shape.slots - 1)).ok()?;
+        let place = ring * self.shape.slots + inside;
+        let turn = self.slots.word(place, offset_of!(Slot, turn))?.load(Ordering::Acquire);
+        if turn != number + 1 {
+            return None;
+        }
+        Some((place, self.slots.word(place, TIME)?.load(Ordering::Relaxed)))
     }
-}
-
-/// When a record was made that [`Places::find`] found.
-fn time_of(slot: *const Slot) -> u64 {
-    // SAFETY: the record is whole, and no probe writes to it before it has been read.
-    unsafe { (&raw const (*slot).record.ts_ns).read() }
 }
 
 /// Records that found no place.

@@ -1,70 +1,55 @@
 use super::*;
 use std::{
-    ptr::NonNull,
+    mem::ManuallyDrop,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicU32},
+        atomic::{AtomicBool, AtomicU32, AtomicU64},
     },
     thread,
 };
 use tcpmon_common::TcpState;
 
 /// What the probes do, in Rust: `tcpmon-ebpf/src/ring.rs`.
-#[derive(Clone, Copy)]
 struct Probe {
     shape: RingShape,
-    slots: NonNull<Slot>,
-    ends: NonNull<RingEnds>,
+    slots: ManuallyDrop<Mapped<Slot>>,
+    ends: ManuallyDrop<Mapped<RingEnds>>,
 }
-
-// SAFETY: the memory is the test's, which outlives its threads.
-unsafe impl Send for Probe {}
-// SAFETY: as above.
-unsafe impl Sync for Probe {}
 
 impl Probe {
     fn of(records: &Records) -> Self {
-        Self {
-            shape: records.shape(),
-            slots: records.places.slots.place(0).expect("a place"),
-            ends: records.ends.place(0).expect("a ring"),
-        }
+        let (slots, ends) = (records.places.slots.again(), records.ends.again());
+        Self { shape: records.shape(), slots, ends }
     }
 
-    /// The three words of a ring: claimed, lost, read.
-    fn words(&self, ring: u32) -> [&AtomicU64; 3] {
-        // SAFETY: inside, and valid as long as the rings.
-        unsafe {
-            let ends = self.ends.add(ring as usize).as_ptr();
-            [
-                AtomicU64::from_ptr(&raw mut (*ends).claimed),
-                AtomicU64::from_ptr(&raw mut (*ends).lost),
-                AtomicU64::from_ptr(&raw mut (*ends).read),
-            ]
-        }
+    fn end(&self, ring: u32, offset: usize) -> &AtomicU64 {
+        self.ends.word(ring, offset).expect("a ring")
     }
 
     fn claim(&self, ring: u32) -> Option<u64> {
-        let [claimed, lost, read] = self.words(ring);
-        let free = |number: u64| {
+        let read = self.end(ring, offset_of!(RingEnds, read));
+        let next = |number: u64| {
             let before = number - read.load(Ordering::Acquire);
             (before < u64::from(self.shape.slots)).then_some(number + 1)
         };
-        let number = claimed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).ok();
+        let claimed = self.end(ring, offset_of!(RingEnds, claimed));
+        let number = claimed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).ok();
         if number.is_none() {
-            lost.fetch_add(1, Ordering::SeqCst);
+            self.end(ring, offset_of!(RingEnds, lost)).fetch_add(1, Ordering::SeqCst);
         }
         number
     }
 
     fn submit(&self, ring: u32, number: u64, record: Transition) {
-        let place = ring * self.shape.slots + (number % u64::from(self.shape.slots)) as u32;
-        // SAFETY: inside; the place is this claim's alone.
-        unsafe {
-            let slot = self.slots.add(place as usize).as_ptr();
-            (&raw mut (*slot).record).write(record);
-            AtomicU64::from_ptr(&raw mut (*slot).turn).store(number + 1, Ordering::Release);
+        let inside = u32::try_from(number % u64::from(self.shape.slots)).expect("a place");
+        let place = ring * self.shape.slots + inside;
+        let word = |offset| self.slots.word(place, offset).expect("a word");
+        // SAFETY: both are the same bytes without a meaning of their own.
+        let words = unsafe { std::mem::transmute::<Transition, [u64; 13]>(record) };
+        for (index, value) in words.into_iter().enumerate() {
+            word(offset_of!(Slot, record) + 8 * index).store(value, Ordering::Relaxed);
         }
+        word(offset_of!(Slot, turn)).store(number + 1, Ordering::Release);
     }
 
     fn put(&self, ring: u32, record: Transition) -> bool {
@@ -157,22 +142,22 @@ fn a_full_ring_counts_what_it_loses_and_goes_on() {
 #[test]
 fn each_sockets_records_keep_their_order_whatever_ring_they_are_on() {
     const CPUS: u32 = 4;
-    const SOCKETS: usize = 3;
-    const EACH: u64 = 20_000;
+    const SOCKETS: u32 = 3;
+    const EACH: u32 = 20_000;
     let mut records = rings(2, 64);
     let probe = Probe::of(&records);
-    let sockets: Vec<Mutex<u64>> = (0..SOCKETS).map(|_| Mutex::new(0)).collect();
+    let sockets = [const { Mutex::new(0u64) }; SOCKETS as usize];
     let running = AtomicU32::new(CPUS);
     let disordered = AtomicBool::new(false);
-    let mut read = [0u64; SOCKETS];
+    let mut read = [0u64; SOCKETS as usize];
     thread::scope(|scope| {
         for cpu in 0..CPUS {
-            let (sockets, running) = (&sockets, &running);
+            let (sockets, running, probe) = (&sockets, &running, &probe);
             scope.spawn(move || {
                 for turn in 0..EACH {
-                    let socket = (turn as usize + cpu as usize) % SOCKETS;
-                    let mut made = sockets[socket].lock().expect("nobody panics");
-                    let mut made_now = record(now_ns(), socket as u64);
+                    let socket = (turn + cpu) % SOCKETS;
+                    let mut made = sockets[socket as usize].lock().expect("nobody panics");
+                    let mut made_now = record(now_ns(), u64::from(socket));
                     made_now.duration_ns = *made;
                     if probe.put(cpu % probe.shape.rings, made_now) {
                         *made += 1;
@@ -186,7 +171,7 @@ fn each_sockets_records_keep_their_order_whatever_ring_they_are_on() {
             let mut taken = Vec::new();
             records.take(&mut taken, 50);
             for record in &taken {
-                let next = &mut read[record.cookie as usize];
+                let next = &mut read[usize::try_from(record.cookie).expect("a socket")];
                 disordered.fetch_or(record.duration_ns != *next, Ordering::SeqCst);
                 *next = record.duration_ns + 1;
             }
@@ -196,8 +181,7 @@ fn each_sockets_records_keep_their_order_whatever_ring_they_are_on() {
         }
     });
     assert!(!disordered.into_inner(), "a socket's records came in another order");
-    let made: Vec<u64> =
-        sockets.into_iter().map(|made| made.into_inner().expect("nobody panicked")).collect();
-    assert_eq!(read.to_vec(), made);
-    assert_eq!(made.iter().sum::<u64>() + records.lost(), u64::from(CPUS) * EACH);
+    let made = sockets.map(|made| made.into_inner().expect("nobody panicked"));
+    assert_eq!(read, made);
+    assert_eq!(made.iter().sum::<u64>() + records.lost(), u64::from(CPUS * EACH));
 }
