@@ -81,21 +81,35 @@ fn park(embryo: &Embryo) {
     }
 }
 
-/// Takes an accepted socket back that was set aside, if it was.
+/// An accepted socket that was set aside. It is used where it is, since the stack has no room for it.
+pub(crate) struct Parked {
+    /// What is known of it.
+    pub(crate) embryo: *const Embryo,
+    /// This CPU's last, if it is that.
+    slot: Option<*mut Embryo>,
+}
+
+/// Finds an accepted socket that was set aside, if it was.
 #[inline(always)]
-pub(crate) fn unpark(sock: Sock) -> Option<Embryo> {
+pub(crate) fn parked(sock: Sock) -> Option<Parked> {
     let slot = EMBRYO.get_ptr_mut(0)?;
     // SAFETY: this CPU's own value.
-    unsafe {
-        if (*slot).sock == sock.address() {
-            let embryo = *slot;
-            (*slot).sock = 0;
-            return Some(embryo);
+    if unsafe { (*slot).sock } == sock.address() {
+        return Some(Parked { embryo: slot, slot: Some(slot) });
+    }
+    EMBRYOS.get_ptr(sock.address()).map(|embryo| Parked { embryo, slot: None })
+}
+
+impl Parked {
+    /// Forgets it.
+    #[inline(always)]
+    pub(crate) fn let_go(self, sock: Sock) {
+        match self.slot {
+            // SAFETY: this CPU's own value.
+            Some(slot) => unsafe { (*slot).sock = 0 },
+            None => {
+                let _ = EMBRYOS.remove(sock.address());
+            }
         }
     }
-    let parked = EMBRYOS.get_ptr(sock.address())?;
-    // SAFETY: a pointer to a map's value, which stays readable while the program runs.
-    let embryo = unsafe { *parked };
-    let _ = EMBRYOS.remove(sock.address());
-    Some(embryo)
 }

@@ -113,7 +113,7 @@ pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns
 }
 
 /// Counts one established connection for its owner.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: bool) {
     let counts = SERVICES.get_ptr_mut(key).or_else(|| {
         let _ = SERVICES.insert(key, ServiceCounts::default(), BPF_NOEXIST);
@@ -133,7 +133,7 @@ pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: boo
 }
 
 /// Counts one connect() that found no free port.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn port_failure(counters: &mut Counters, key: &FailureKey) {
     counters.port_failures += 1;
     let count = PORT_FAILURES.get_ptr_mut(key).or_else(|| {

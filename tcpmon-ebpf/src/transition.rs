@@ -2,10 +2,12 @@
 //!
 //! Most transitions are of sockets that are kept, and cost least while the code for them stands
 //! together. What happens once in a connection, or hardly ever, is a function of its own for the
-//! kernel too (which takes five arguments at most), or marked as a cold path.
+//! kernel too, or marked as a cold path. Such a function takes five arguments at most, and through
+//! Linux 6.12 the stacks of all that call each other may take 512 bytes together (`MAX_BPF_STACK`):
+//! `cargo xtask vm` shows when they do not.
 
 use crate::{
-    accepted::{accepted, conceive, unpark},
+    accepted::{accepted, conceive, parked},
     kernel::{Process, Sock, set_by_daemon},
     maps::LISTENERS,
     owner::{STRANGER, owner, service_key},
@@ -17,7 +19,7 @@ use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
 use core::hint::cold_path;
 use tcpmon_common::{
-    Counters, DURATION_UNKNOWN, FailureKey, Present, Socket, SocketPlace, TcpState, flags,
+    Counters, DURATION_UNKNOWN, FailureKey, Owner, Present, Socket, SocketPlace, TcpState, flags,
 };
 
 const ESTABLISHED: u8 = TcpState::Established.number();
@@ -120,9 +122,11 @@ fn kept<C: EbpfContext>(
 /// Begins to keep an accepted socket that was set aside.
 #[inline(never)]
 fn hatch<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, cookie: u64) {
-    if let Some(embryo) = unpark(sock) {
-        conceive(ctx, counters, sock, cookie, &embryo.owner, embryo.known as u8, embryo.since_ns);
-    }
+    let Some(parked) = parked(sock) else { return };
+    // SAFETY: a pointer to a map's value, which stays until it is let go.
+    let embryo = unsafe { &*parked.embryo };
+    conceive(ctx, counters, sock, cookie, &embryo.owner, embryo.known as u8, embryo.since_ns);
+    parked.let_go(sock);
 }
 
 /// Any other transition: of a socket that is kept, or is older than the probes.
@@ -146,7 +150,6 @@ fn moved<C: EbpfContext>(
         new,
         flags: 0,
     };
-    let caller;
     let mut opener = &raw const STRANGER;
     if let Some(place) = kept(ctx, counters, sock, cookie, old) {
         // SAFETY: a pointer to a map's value. Transitions of one socket are serialised by its
@@ -172,41 +175,22 @@ fn moved<C: EbpfContext>(
         socket.state = observed.new;
         socket.sport = observed.sport;
     } else if old == SYN_SENT && new == CLOSE && sock.last_port() == 0 && sock.error() == 0 {
-        // A connect() that found no port, of a socket that is not kept: this runs inside the
-        // failing call.
-        cold_path();
-        (caller, observed.flags) = owner(Process::current());
-        observed.flags |= flags::ACTIVE | flags::PORT_EXHAUSTED;
-        opener = &raw const caller;
+        refused_unkept(counters, &mut observed);
+        return sockets::remove(cookie);
     } else {
         cold_path();
         observed.sport = sock.last_port();
         if new != CLOSE {
-            let sport = observed.sport;
-            let present = Present { since_ns: ts_ns, sport, state: new, flags: 0, by_state: 0 };
-            keep(ctx, counters, cookie, &Socket { owner: STRANGER, present });
+            meet(ctx, counters, &observed);
         }
     }
     if new == ESTABLISHED || observed.flags & flags::PORT_EXHAUSTED != 0 {
         // SAFETY: points to a map's value, to a static or to the stack.
-        let key = service_key(unsafe { &*opener }, observed.flags & flags::OWNER_KNOWN != 0);
+        let opener = unsafe { &*opener };
         if new == ESTABLISHED {
-            tally::connection(counters, &key, is_passive(&observed));
+            established(counters, &observed, opener);
         } else {
-            cold_path();
-            let (saddr, daddr) = sock.addresses();
-            tally::port_failure(
-                counters,
-                &FailureKey {
-                    saddr,
-                    daddr,
-                    service: key,
-                    netns: sock.netns(),
-                    dport: sock.remote_port(),
-                    family: sock.family as u8,
-                    reserved: 0,
-                },
-            );
+            refused(counters, &observed, opener);
         }
     }
     tally::transition(counters, sock.family as u8, old, observed.new);
@@ -223,6 +207,56 @@ fn moved<C: EbpfContext>(
             sockets::remove(cookie);
         }
     }
+}
+
+/// Begins to keep a socket that is older than the probes, and of unknown owner.
+#[inline(never)]
+fn meet<C: EbpfContext>(ctx: &C, counters: &mut Counters, observed: &Observed) {
+    let &Observed { cookie, ts_ns: since_ns, sport, new: state, .. } = observed;
+    let present = Present { since_ns, sport, state, flags: 0, by_state: 0 };
+    keep(ctx, counters, cookie, &Socket { owner: STRANGER, present });
+}
+
+/// Counts a connection for its owner.
+#[inline(never)]
+fn established(counters: &mut Counters, observed: &Observed, opener: &Owner) {
+    let key = service_key(opener, observed.flags & flags::OWNER_KNOWN != 0);
+    tally::connection(counters, &key, is_passive(observed));
+}
+
+/// A connect() that found no port, of a socket that is not kept: this runs inside the failing call.
+#[inline(never)]
+fn refused_unkept(counters: &mut Counters, observed: &mut Observed) {
+    let (caller, known) = owner(Process::current());
+    observed.flags = known | flags::ACTIVE | flags::PORT_EXHAUSTED;
+    count_refused(counters, observed, &caller);
+    tally::transition(counters, observed.sock.family as u8, observed.old, observed.new);
+    report(observed, &raw const caller);
+}
+
+/// A connect() that found no port, of a socket that is kept.
+#[inline(never)]
+fn refused(counters: &mut Counters, observed: &Observed, opener: &Owner) {
+    count_refused(counters, observed, opener);
+}
+
+/// Counts a connect() that found no free port.
+#[inline(always)]
+fn count_refused(counters: &mut Counters, observed: &Observed, opener: &Owner) {
+    let sock = observed.sock;
+    let (saddr, daddr) = sock.addresses();
+    tally::port_failure(
+        counters,
+        &FailureKey {
+            saddr,
+            daddr,
+            service: service_key(opener, observed.flags & flags::OWNER_KNOWN != 0),
+            netns: sock.netns(),
+            dport: sock.remote_port(),
+            family: sock.family as u8,
+            reserved: 0,
+        },
+    );
 }
 
 /// Which side a socket is that becomes ESTABLISHED; where its beginning was not seen, the state
