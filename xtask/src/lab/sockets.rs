@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
@@ -110,10 +110,17 @@ pub(super) fn connect(
     }
 }
 
-/// Connects from `from`.
+/// Connects from `from`, once the socket that had it before has seen the last segment of its
+/// connection: no event tells when.
 pub(super) fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<OwnedFd> {
     let socket = tcp_socket(to)?;
-    rustix::net::bind(&socket, &from)?;
+    let begun = Instant::now();
+    while let Err(error) = rustix::net::bind(&socket, &from) {
+        if error != Errno::ADDRINUSE || begun.elapsed() > LIMIT {
+            return Err(error.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
     rustix::net::connect(&socket, &to)?;
     Ok(socket)
 }
