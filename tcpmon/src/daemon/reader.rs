@@ -243,11 +243,15 @@ impl Reader {
         Some((found, more))
     }
 
-    /// Tells the hub that a stream begins: what was lost before is nobody's loss. False once
-    /// nobody takes batches.
+    /// Tells the hub that a stream begins: what was lost before is nobody's loss, and what a probe
+    /// put on a ring after the last stream had ended is nobody's event. False once nobody takes
+    /// batches.
     fn begin(&mut self) -> bool {
+        let mut records = Vec::new();
+        self.rings.take(&mut records, usize::MAX);
+        records.clear();
         let lost_total = self.rings.lost();
-        let (records, looked) = (Vec::new(), Instant::now());
+        let looked = Instant::now();
         self.batches.send(Batch { records, looked, lost_total, begins: true }).is_ok()
     }
 
