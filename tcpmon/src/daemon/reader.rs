@@ -31,6 +31,9 @@ use tcpmon_common::Transition;
 
 /// How often the rings are looked at while records come.
 const INTERVAL: Duration = Duration::from_millis(5);
+/// The same after the first record that ended a silence: mostly others follow at once, and one of
+/// them tells its port.
+const FIRST_INTERVAL: Duration = Duration::from_millis(1);
 /// Looks in vain after which the reader sleeps until it is woken.
 const PATIENCE: u32 = 8;
 /// Records in a batch at most: what the hub works on at a time.
@@ -176,6 +179,7 @@ struct Reader {
 impl Reader {
     fn run(&mut self) -> io::Result<()> {
         let mut in_vain = 0;
+        let mut interval = INTERVAL;
         loop {
             self.control.0.pulse.beat();
             if self.control.0.stop.load(Ordering::SeqCst) {
@@ -214,9 +218,11 @@ impl Reader {
                     self.wait(None)?;
                 }
                 in_vain = 0;
+                interval = FIRST_INTERVAL;
             } else {
                 self.rings.tell(true, Some(u64::from(self.rings.slots() / 2)));
-                self.wait(Some(INTERVAL.saturating_sub(started.elapsed())))?;
+                self.wait(Some(interval.saturating_sub(started.elapsed())))?;
+                interval = INTERVAL;
             }
         }
     }
@@ -247,11 +253,9 @@ impl Reader {
     /// put on a ring after the last stream had ended is nobody's event. False once nobody takes
     /// batches.
     fn begin(&mut self) -> bool {
-        let mut records = Vec::new();
-        self.rings.take(&mut records, usize::MAX);
-        records.clear();
+        self.rings.take(&mut Vec::new(), usize::MAX);
         let lost_total = self.rings.lost();
-        let looked = Instant::now();
+        let (records, looked) = (Vec::new(), Instant::now());
         self.batches.send(Batch { records, looked, lost_total, begins: true }).is_ok()
     }
 
