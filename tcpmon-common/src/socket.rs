@@ -56,8 +56,8 @@ const NEAR: usize = WAYS / 2;
 
 /// One place of the table of sockets, on four lines of the cache. Cookies stand beside each other,
 /// and with them what a transition changes of the first two sockets (mostly there are no more): to
-/// find such a socket and to note its transition touches one line. Its owner, read seldom, is on the
-/// next.
+/// find such a socket and to note its transition touches one line. Their owners, read seldom, are
+/// on the next two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketSet {

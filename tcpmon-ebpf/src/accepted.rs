@@ -101,15 +101,17 @@ pub(crate) fn parked(sock: Sock) -> Option<Parked> {
 }
 
 impl Parked {
-    /// Forgets it.
+    /// Forgets it. An interrupt may have moved it to make room for its own.
     #[inline(always)]
     pub(crate) fn let_go(self, sock: Sock) {
-        match self.slot {
+        if let Some(slot) = self.slot
             // SAFETY: this CPU's own value.
-            Some(slot) => unsafe { (*slot).sock = 0 },
-            None => {
-                let _ = EMBRYOS.remove(sock.address());
-            }
+            && unsafe { (*slot).sock } == sock.address()
+        {
+            // SAFETY: as above.
+            unsafe { (*slot).sock = 0 };
+        } else {
+            let _ = EMBRYOS.remove(sock.address());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Atomic instructions, which `core` does not offer for this target.
 
+use crate::kernel::set_by_daemon;
 use core::arch::asm;
 
 /// Adds to a number to which others add too (`BPF_ATOMIC` with `BPF_ADD`).
@@ -42,33 +43,45 @@ pub(crate) unsafe fn compare_and_swap(place: *mut u64, old: u64, new: u64) -> u6
     held
 }
 
-/// Writes to `place` when all that was written before can be seen (`BPF_ATOMIC` with `BPF_XCHG`).
+/// Writes `new` to `place`; returns what it held. Nothing is moved across it (`BPF_ATOMIC` with
+/// `BPF_XCHG`).
 ///
 /// # Safety
 ///
 /// As [`compare_and_swap`].
 #[inline(always)]
-pub(crate) unsafe fn exchange(place: *mut u64, new: u64) {
+pub(crate) unsafe fn exchange(place: *mut u64, new: u64) -> u64 {
+    let held;
     // SAFETY: by the caller.
     unsafe {
         asm!(
             "{new} = xchg_64({place} + 0, {new})",
             place = in(reg) place,
-            new = inlateout(reg) new => _,
+            new = inlateout(reg) new => held,
             options(nostack),
         );
     }
+    held
 }
 
-/// Writes to `place`, and the compiler moves nothing behind it that was to be written before: a
-/// plain instruction, enough where the processor shows its writes in their order.
+/// Non-zero: this processor may show others two writes in another order; set by the daemon.
+#[unsafe(no_mangle)]
+static WEAKLY_ORDERED: u32 = 0;
+
+/// Writes to `place` so that whoever sees that sees all that was written before: by a plain
+/// instruction where the processor shows its writes in their order.
 ///
 /// # Safety
 ///
 /// As [`compare_and_swap`].
 #[inline(always)]
-pub(crate) unsafe fn write_last(place: *mut u64, new: u64) {
-    // SAFETY: by the caller.
+pub(crate) unsafe fn commit(place: *mut u64, new: u64) {
+    if set_by_daemon(&WEAKLY_ORDERED) != 0 {
+        // SAFETY: by the caller.
+        unsafe { exchange(place, new) };
+        return;
+    }
+    // SAFETY: by the caller. The compiler moves nothing across the instruction either.
     unsafe {
         asm!(
             "*(u64 *)({place} + 0) = {new}",

@@ -1,7 +1,7 @@
 //! Records for the daemon: see `tcpmon_common::Slot`.
 
 use crate::{
-    atomic::{add, compare_and_swap, exchange, write_last},
+    atomic::{add, commit, compare_and_swap, exchange},
     kernel::set_by_daemon,
     maps::{BELL, CONTROL, RING_ENDS, RING_SLOTS},
 };
@@ -16,13 +16,9 @@ static RING_SIZE: u32 = 0;
 #[unsafe(no_mangle)]
 static RING_MASK: u32 = 0;
 
-/// Non-zero: this processor may show others two writes in another order; set by the daemon.
-#[unsafe(no_mangle)]
-static WEAKLY_ORDERED: u32 = 0;
-
-/// Who may be between looking for a place and claiming it, at most: on one CPU a task that was
-/// preempted there, an interrupt, and what else shares the ring. One more than that is a loss.
-const TRIES: u32 = 8;
+/// How often a claim may be tried: others come first who interrupt this one, or share the ring. One
+/// that fails as often is a loss.
+const TRIES: u32 = 16;
 
 /// What the daemon wants now, if it wants records.
 #[inline(always)]
@@ -69,14 +65,17 @@ pub(crate) fn claim(is_event: bool) -> Option<Claim> {
     let mut tries = 0;
     while tries < TRIES {
         tries += 1;
-        // SAFETY: as above.
-        let (number, read) = unsafe { (claimed.read_volatile(), read.read_volatile()) };
+        // SAFETY: as above. In this order, so that what is claimed and read in between makes the
+        // ring seem too full: never too empty, unless the processor swaps the two.
+        let (read, number) = unsafe { (read.read_volatile(), claimed.read_volatile()) };
         let before = number.wrapping_sub(read);
-        if before >= u64::from(size) {
+        if before == u64::from(size) {
             break;
         }
+        // More than there are places: the two are of different moments.
+        let is_one_moment = before < u64::from(size);
         // SAFETY: as above; shared with nothing but this and volatile reads.
-        if unsafe { compare_and_swap(claimed, number, number + 1) } == number {
+        if is_one_moment && unsafe { compare_and_swap(claimed, number, number + 1) } == number {
             let place = number as u32 & (size - 1);
             let slot = RING_SLOTS.get_ptr_mut(ring * size + place)?;
             return Some(Claim { slot, number, before });
@@ -97,21 +96,18 @@ pub(crate) fn claim(is_event: bool) -> Option<Claim> {
 #[inline(always)]
 pub(crate) fn submit(claim: &Claim, control: *mut Control) {
     let turn = claim.number + 1;
-    // SAFETY: pointers to maps' values; a race over `armed` only makes a wake-up come twice.
+    // SAFETY: pointers to maps' values.
     unsafe {
-        let place = &raw mut (*claim.slot).turn;
-        if set_by_daemon(&WEAKLY_ORDERED) != 0 {
-            exchange(place, turn);
-        } else {
-            write_last(place, turn);
-        }
+        commit(&raw mut (*claim.slot).turn, turn);
         // The claim has been seen by whoever asked to be woken, or what it asked is seen here.
         let armed = &raw mut (*control).armed;
         if armed.read_volatile() != 0
             && claim.before >= (&raw const (*control).wake_above).read_volatile()
-            && BELL.output::<u64>(turn, u64::from(BPF_RB_FORCE_WAKEUP)).is_ok()
+            && exchange(armed, 0) != 0
         {
-            armed.write_volatile(0);
+            // In this order: whoever is asked again after that has been woken by this. There is
+            // room, or an earlier call has not been heard yet.
+            let _ = BELL.output::<u64>(turn, u64::from(BPF_RB_FORCE_WAKEUP));
         }
     }
 }

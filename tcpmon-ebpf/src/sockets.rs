@@ -8,7 +8,7 @@
 //! luck.
 
 use crate::{
-    atomic::{compare_and_swap, write_last},
+    atomic::{commit, compare_and_swap},
     cells,
     kernel::set_by_daemon,
     maps::{SOCKET_SETS, SOCKETS},
@@ -162,7 +162,7 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
             let place = SocketSet::place(set, way);
             if whose.read_volatile() == 0 && compare_and_swap(whose, 0, TAKEN) == 0 {
                 write(&place, socket);
-                write_last(whose, cookie);
+                commit(whose, cookie);
                 return true;
             }
             let since_ns = (&raw const (*place.present).since_ns).read_volatile();
@@ -171,7 +171,7 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
                 let gone = whose.read_volatile();
                 if gone != 0 && gone != TAKEN && compare_and_swap(whose, gone, TAKEN) == gone {
                     write(&place, socket);
-                    write_last(whose, cookie);
+                    commit(whose, cookie);
                     return true;
                 }
             }
@@ -192,7 +192,7 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
         let place = SocketSet::place(set, oldest);
         release(place.present);
         write(&place, socket);
-        write_last(&raw mut (*set).cookies[oldest], cookie);
+        commit(&raw mut (*set).cookies[oldest], cookie);
     }
     false
 }

@@ -123,7 +123,8 @@ fn kept<C: EbpfContext>(
 #[inline(never)]
 fn hatch<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, cookie: u64) {
     let Some(parked) = parked(sock) else { return };
-    // SAFETY: a pointer to a map's value, which stays until it is let go.
+    // SAFETY: a pointer to a map's value, which stays readable. It stays this socket's unless an
+    // interrupt sets another aside here, or a thousand are set aside meanwhile.
     let embryo = unsafe { &*parked.embryo };
     conceive(ctx, counters, sock, cookie, &embryo.owner, embryo.known as u8, embryo.since_ns);
     parked.let_go(sock);

@@ -6,9 +6,11 @@
 //! both clocks alike) until somebody sets the time of day, so the last offset stays for as long as
 //! it can be the true one.
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::kernel::clock::{of_probes, read};
+use rustix::time::ClockId;
+use std::time::Duration;
 
-/// What to add to `CLOCK_MONOTONIC` to get UTC.
+/// What to add to the probes' clock to get UTC.
 #[derive(Debug, Default)]
 pub struct UtcOffset {
     last_ns: Option<i64>,
@@ -17,9 +19,9 @@ pub struct UtcOffset {
 impl UtcOffset {
     /// The offset now, in nanoseconds.
     pub fn now_ns(&mut self) -> i64 {
-        let before = read(ClockId::Monotonic);
-        let utc = read(ClockId::Realtime);
-        let after = read(ClockId::Monotonic);
+        let before = nanoseconds(of_probes());
+        let utc = nanoseconds(read(ClockId::Realtime));
+        let after = nanoseconds(of_probes());
         self.settle(utc - after, utc - before)
     }
 
@@ -30,9 +32,8 @@ impl UtcOffset {
     }
 }
 
-fn read(clock: ClockId) -> i64 {
-    let time = clock_gettime(clock);
-    time.tv_sec * 1_000_000_000 + time.tv_nsec
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

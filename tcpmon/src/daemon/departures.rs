@@ -11,7 +11,7 @@ use tcpmon_common::{Ending, Transition, flags};
 use crate::model::{fast::FastMap, time_wait::is_exit};
 
 /// How long a record waits for the one that explains it. The two are written within microseconds,
-/// so only a look at the ring that falls between them parts them, and the next look is 5 ms away.
+/// so only a look at the rings that falls between them parts them, and the next look is 5 ms away.
 const PATIENCE: Duration = Duration::from_millis(10);
 /// How much longer it waits while no batch comes, as in [`super::held`].
 const GRACE: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ pub struct Departures {
 impl Departures {
     /// Gives the exits in `batch` their reasons, and takes out of it those that must wait and the
     /// explanations. Records that waited and need not any longer come first. `looked` is when the
-    /// reader looked at the ring for this batch: what had been put there before is in it, and in
+    /// reader looked at the rings for this batch: what had been put there before is in it, and in
     /// those before.
     pub fn settle(&mut self, batch: &mut Vec<Transition>, looked: Instant, now: Instant) {
         if !batch.iter().any(is_exit) && self.waiting.is_empty() {

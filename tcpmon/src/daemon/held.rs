@@ -11,8 +11,8 @@ use tcpmon_common::{TcpState, Transition};
 
 /// How long a record waits for its port.
 const PATIENCE: Duration = Duration::from_millis(30);
-/// How much longer it waits while no batch comes: the port may be on the ring already, and the
-/// reader late. It looks at the ring, and sends a batch, for longer than [`PATIENCE`] after the
+/// How much longer it waits while no batch comes: the port may be on a ring already, and the
+/// reader late. It looks at the rings, and sends a batch, for longer than [`PATIENCE`] after the
 /// last record, so this passes only if it was kept from it.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -35,7 +35,7 @@ fn follows(record: &Transition) -> bool {
 impl Held {
     /// Fills in the ports that `batch` tells, and takes out of it the records that must wait.
     /// Records that waited and need not any longer come first. `looked` is when the reader looked
-    /// at the ring for this batch: what had been put there before is in it, and in those before.
+    /// at the rings for this batch: what had been put there before is in it, and in those before.
     pub fn settle(&mut self, batch: &mut Vec<Transition>, looked: Instant, now: Instant) {
         let mut ready = Vec::new();
         self.places.clear();

@@ -89,7 +89,7 @@ impl Hub {
         })
     }
 
-    /// Begins a stream. When this returns, the probes put their records on the ring: whatever
+    /// Begins a stream. When this returns, the probes put their records on the rings: whatever
     /// happens from then on is in the stream.
     ///
     /// # Errors
@@ -170,7 +170,7 @@ struct Worker {
     departures: Departures,
     clock: UtcOffset,
     json: JsonWriter,
-    /// Records lost on the ring by the last batch.
+    /// Records lost on the rings by the last batch.
     lost_total: u64,
     events: Vec<Event>,
 }

@@ -249,11 +249,18 @@ impl Reader {
         Some((found, more))
     }
 
-    /// Tells the hub that a stream begins: what was lost before is nobody's loss, and what a probe
-    /// put on a ring after the last stream had ended is nobody's event. False once nobody takes
+    /// Tells the hub that a stream begins: what was lost before is nobody's loss, and what probes put
+    /// on the rings after the last stream had ended is nobody's event. False once nobody takes
     /// batches.
     fn begin(&mut self) -> bool {
-        self.rings.take(&mut Vec::new(), usize::MAX);
+        let mut nobodys = Vec::new();
+        loop {
+            nobodys.clear();
+            self.rings.take(&mut nobodys, BATCH);
+            if nobodys.len() < BATCH {
+                break;
+            }
+        }
         let lost_total = self.rings.lost();
         let (records, looked) = (Vec::new(), Instant::now());
         self.batches.send(Batch { records, looked, lost_total, begins: true }).is_ok()

@@ -64,7 +64,7 @@ pub struct Sample {
     pub connections: Vec<(Option<Arc<str>>, ServiceCounts)>,
     /// connect() calls refused for want of a port.
     pub failures: Vec<(Destination, u64)>,
-    /// Records lost on the ring.
+    /// Records lost on the rings.
     pub ring_lost: u64,
     /// Events lost in the queues of slow subscribers.
     pub subscriber_lost: u64,

@@ -77,7 +77,7 @@ impl std::fmt::Debug for Census {
 impl Census {
     /// By what the probes keep.
     pub(super) fn new(table: SocketTable, cells: Cells) -> Self {
-        Self { table, cells, begun: clock::read(ClockId::Monotonic) }
+        Self { table, cells, begun: clock::of_probes() }
     }
 
     /// The sockets in the time-wait table that the probes count, of all namespaces.
@@ -106,7 +106,7 @@ impl Census {
         self.table.look();
         let mut taken = Taken::default();
         let mut listening = HashSet::new();
-        let now = clock::read(ClockId::Monotonic);
+        let now = clock::of_probes();
         let states = if whole { States::ALL } else { States::BUT_TIME_WAIT };
         sock_diag::list(states, |socket| {
             taken.listed += 1;

@@ -2,7 +2,6 @@
 
 use super::{clock, rings::RingLosses};
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
-use rustix::time::ClockId;
 use std::time::Duration;
 use tcpmon_common::{
     ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, Departure, Durations, EnteredKey,
@@ -138,7 +137,7 @@ impl CounterMaps {
             let before = self.open_departures()?;
             let mut settled = Settled { totals: self.totals()?, time_waits: self.time_waits()? };
             let after = self.open_departures()?;
-            let now = clock::read(ClockId::Monotonic);
+            let now = clock::of_probes();
             let is_over =
                 |one: &&Departure| now.saturating_sub(Duration::from_nanos(one.ts_ns)) >= SETTLED;
             let killed: Vec<&Departure> = before.iter().filter(is_over).collect();

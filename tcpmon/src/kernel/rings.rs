@@ -25,12 +25,14 @@ pub struct Rings {
 impl Rings {
     /// Of the loaded maps.
     pub(super) fn new(
-        shape: RingShape,
         slots: &Array<MapData, Slot>,
         ends: &Array<MapData, RingEnds>,
         control: &Array<MapData, Control>,
         bell: RingBuf<MapData>,
     ) -> io::Result<Self> {
+        // As the maps were made.
+        let rings = ends.len().max(1);
+        let shape = RingShape { rings, slots: slots.len() / rings };
         let records = Records::new(shape, Mapped::new(slots)?, Mapped::new(ends)?);
         Ok(Self { records, control: Mapped::new(control)?, bell })
     }

@@ -145,7 +145,7 @@ impl Event {
 /// Where events were lost on their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossPlace {
-    /// The ring buffer between the kernel and the daemon was full.
+    /// A ring between the kernel and the daemon was full.
     Ring,
     /// The queue of this one subscriber was full: it reads too slowly.
     Subscriber,

@@ -24,7 +24,7 @@ use aya::{
 };
 use object::{
     OWNERS, STATE, TIMERS, census, field_offsets, kernel_types, load_object, load_owners,
-    load_state, load_timer, ring_shape, rings, take, tw_timer_handler,
+    load_state, load_timer, rings, take, tw_timer_handler,
 };
 use std::{
     io,
@@ -103,7 +103,7 @@ impl Probes {
 
         // Before any socket is counted: the cells have to be there.
         let census = census(&mut ebpf)?;
-        let (rings, ring_losses) = rings(&mut ebpf, ring_shape(sizes))?;
+        let (rings, ring_losses) = rings(&mut ebpf)?;
         let mut links = Vec::new();
         let mut programs = Vec::new();
         for name in [STATE].into_iter().chain(timers.iter().map(|(name, _)| *name)) {

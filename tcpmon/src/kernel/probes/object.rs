@@ -93,18 +93,19 @@ pub(super) fn load_object(
 }
 
 /// How many rings, for the CPUs that are online; one that comes later shares another's.
-pub(super) fn ring_shape(sizes: MapSizes) -> RingShape {
-    let cpus = aya::util::online_cpus().map_or(1, |cpus| cpus.len());
-    RingShape::new(sizes.ring_bytes, u32::try_from(cpus).unwrap_or(u32::MAX))
+fn ring_shape(sizes: MapSizes) -> RingShape {
+    // By their numbers, of which some may be missing.
+    let last = aya::util::online_cpus().ok().and_then(|cpus| cpus.into_iter().max());
+    RingShape::new(sizes.ring_bytes, last.unwrap_or(0).saturating_add(1))
 }
 
-/// The rings, for their only reader.
-pub(super) fn rings(ebpf: &mut Ebpf, shape: RingShape) -> Result<(Rings, RingLosses), ProbeError> {
+/// The rings, for their only reader, and what they lost, for everybody else.
+pub(super) fn rings(ebpf: &mut Ebpf) -> Result<(Rings, RingLosses), ProbeError> {
     let (slots, ends) = (take(ebpf, "RING_SLOTS")?, take(ebpf, "RING_ENDS")?);
     let (control, bell) = (take(ebpf, "CONTROL")?, take(ebpf, "BELL")?);
     let losses = RingLosses::new(&ends);
     losses
-        .and_then(|losses| Ok((Rings::new(shape, &slots, &ends, &control, bell)?, losses)))
+        .and_then(|losses| Ok((Rings::new(&slots, &ends, &control, bell)?, losses)))
         .map_err(|error| ProbeError::Maps(error.to_string()))
 }
 

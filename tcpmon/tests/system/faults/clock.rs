@@ -73,3 +73,21 @@ fn set_forward_and_back_it_leads_nothing_astray() {
         auditor.check_now("after the clock was set", std::slice::from_ref(&netns));
     }
 }
+
+#[test]
+fn in_a_time_namespace_events_have_the_time_of_day_and_come_at_once() {
+    let turn = Turn::shared();
+    let seconds: i64 = 100_000;
+    let before = ["unshare", "--time", "--monotonic", &seconds.to_string()].map(str::to_owned);
+    let before: Vec<&str> = before.iter().map(String::as_str).collect();
+    let daemon = Daemon::start_behind(&turn, &before, &[]);
+    let mut lab = lab::open(Addresses::Ipv4);
+    let tail = Tail::start(&daemon, &["--netns", &lab.inodes()[0].to_string()]);
+    let begun = jiff::Timestamp::now();
+    let done = lab::perform(&mut lab, Recipe::ClientFirst, 1).expect("a connection");
+    for event in tail.events(done.shown_transitions()) {
+        let at: jiff::Timestamp = event.ts.parse().expect("RFC 3339");
+        let late = at.duration_since(begun).as_secs();
+        assert!((-1..=30).contains(&late), "{late} s: {event:?}");
+    }
+}

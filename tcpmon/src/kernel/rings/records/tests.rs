@@ -27,17 +27,23 @@ impl Probe {
     }
 
     fn claim(&self, ring: u32) -> Option<u64> {
-        let read = self.end(ring, offset_of!(RingEnds, read));
-        let next = |number: u64| {
-            let before = number - read.load(Ordering::Acquire);
-            (before < u64::from(self.shape.slots)).then_some(number + 1)
-        };
-        let claimed = self.end(ring, offset_of!(RingEnds, claimed));
-        let number = claimed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).ok();
-        if number.is_none() {
-            self.end(ring, offset_of!(RingEnds, lost)).fetch_add(1, Ordering::SeqCst);
+        let word = |offset| self.end(ring, offset);
+        loop {
+            let read = word(offset_of!(RingEnds, read)).load(Ordering::SeqCst);
+            let claimed = word(offset_of!(RingEnds, claimed));
+            let number = claimed.load(Ordering::SeqCst);
+            let before = number.wrapping_sub(read);
+            if before == u64::from(self.shape.slots) {
+                word(offset_of!(RingEnds, lost)).fetch_add(1, Ordering::SeqCst);
+                return None;
+            }
+            let swap = (number, number + 1, Ordering::SeqCst, Ordering::SeqCst);
+            if before < u64::from(self.shape.slots)
+                && claimed.compare_exchange(swap.0, swap.1, swap.2, swap.3).is_ok()
+            {
+                return Some(number);
+            }
         }
-        number
     }
 
     fn submit(&self, ring: u32, number: u64, record: Transition) {
@@ -76,7 +82,7 @@ fn record(ts_ns: u64, cookie: u64) -> Transition {
 }
 
 fn now_ns() -> u64 {
-    u64::try_from(clock::read(ClockId::Monotonic).as_nanos()).expect("less than centuries")
+    u64::try_from(clock::of_probes().as_nanos()).expect("less than centuries")
 }
 
 fn take(records: &mut Records, most: usize) -> Vec<u64> {
@@ -120,6 +126,24 @@ fn a_record_that_is_not_whole_is_waited_for() {
     assert!(!records.are_empty());
     probe.submit(0, number, record(1, 1));
     assert_eq!(take(&mut records, 100), [1, 2]);
+}
+
+#[test]
+fn nothing_overtakes_what_stands_behind_a_record_that_is_not_whole() {
+    let mut records = rings(2, 16);
+    let probe = Probe::of(&records);
+    for (ring, ts_ns) in [(0, 1), (1, 2)] {
+        probe.put(ring, record(ts_ns, 1));
+    }
+    let number = probe.claim(0).expect("there is room");
+    probe.put(0, record(4, 1));
+    for ts_ns in [3, 5] {
+        probe.put(1, record(ts_ns, 1));
+    }
+    assert_eq!(take(&mut records, 100), [1, 2, 3]);
+    assert!(take(&mut records, 100).is_empty());
+    probe.submit(0, number, record(3, 2));
+    assert_eq!(take(&mut records, 100), [3, 4, 5]);
 }
 
 #[test]
