@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
@@ -110,17 +110,10 @@ pub(super) fn connect(
     }
 }
 
-/// Connects from `from`, once the socket that had it before has seen the last segment of its
-/// connection: no event tells when.
+/// Connects from `from`.
 pub(super) fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<OwnedFd> {
     let socket = tcp_socket(to)?;
-    let begun = Instant::now();
-    while let Err(error) = rustix::net::bind(&socket, &from) {
-        if error != Errno::ADDRINUSE || begun.elapsed() > LIMIT {
-            return Err(error.into());
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    rustix::net::bind(&socket, &from)?;
     rustix::net::connect(&socket, &to)?;
     Ok(socket)
 }

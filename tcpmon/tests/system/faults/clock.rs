@@ -77,9 +77,10 @@ fn set_forward_and_back_it_leads_nothing_astray() {
 #[test]
 fn in_a_time_namespace_events_have_the_time_of_day_and_come_at_once() {
     let turn = Turn::shared();
-    let seconds: i64 = 100_000;
-    let before = ["unshare", "--time", "--monotonic", &seconds.to_string()].map(str::to_owned);
-    let before: Vec<&str> = before.iter().map(String::as_str).collect();
+    let seconds = 100_000;
+    let offset = seconds.to_string();
+    // Before Linux 6.3 only a child is inside.
+    let before = ["unshare", "--time", "--monotonic", &offset, "--fork", "--kill-child"];
     let daemon = Daemon::start_behind(&turn, &before, &[]);
     let mut lab = lab::open(Addresses::Ipv4);
     let tail = Tail::start(&daemon, &["--netns", &lab.inodes()[0].to_string()]);

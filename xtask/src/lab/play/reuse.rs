@@ -1,7 +1,7 @@
 //! Recipes in which a connection comes to the place of one that waits.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::closing::{close_first, close_in_turn, close_second, record_ended, record_in_turn};
 use super::opening::{RANGE_KEY, fail_to_connect};
@@ -9,7 +9,7 @@ use super::pair::{End, Pair};
 use super::stage::Stage;
 use crate::lab::error::{LabError, Result};
 use crate::lab::protocol::Command;
-use crate::lab::puppet::Outcome;
+use crate::lab::puppet::{Connection, Outcome};
 use crate::lab::recipe::ConnectBy;
 use crate::lab::socket::{Ending, Substate};
 
@@ -103,21 +103,16 @@ fn exchange(stage: &mut Stage<'_>, ports: u64, connections: u64, taken: Taken) -
 pub(super) fn new_incarnation(stage: &mut Stage<'_>, connections: u64) -> Result<()> {
     let listener = stage.listen(0, false)?;
     for _ in 0..connections {
-        let first = stage.pair(listener, None)?;
+        // A port that no other socket has, in TIME_WAIT or not: it could not be bound again else.
+        let to = stage.server_address();
+        let client = connect_from(stage, any_port(to), to)?;
+        let port = client.local.port();
+        stage.tell(&format!("{} connects from port {port} to {to}", stage.client.name()));
+        let first = stage.accepted(client, listener, None)?;
         let how = close_first(stage, &first, End::Server)?;
         close_second(stage, &first, End::Server)?;
         stage.checkpoint("the server is in TIME_WAIT")?;
-        let command = Command::ConnectFrom { from: first.client.local, to: first.client.remote };
-        let client = match stage.client.connect(&command)? {
-            Outcome::Connected(connection) => connection,
-            failed @ Outcome::Failed { .. } => {
-                return Err(LabError::Step {
-                    who: stage.client.name(),
-                    what: format!("{command:?}"),
-                    why: format!("{failed:?}"),
-                });
-            }
-        };
+        let client = connect_from(stage, first.client.local, first.client.remote)?;
         stage.tell(&format!("{} connects from the same port again", stage.client.name()));
         let second = stage.accepted(client, listener, None)?;
         record_ended(stage, &first, End::Server, how, Some(Ending::Killed));
@@ -126,4 +121,26 @@ pub(super) fn new_incarnation(stage: &mut Stage<'_>, connections: u64) -> Result
         record_in_turn(stage, &second, End::Server, how);
     }
     stage.stop_listening(0, listener)
+}
+
+/// The client connects from a port that it has bound.
+fn connect_from(stage: &mut Stage<'_>, from: SocketAddr, to: SocketAddr) -> Result<Connection> {
+    let command = Command::ConnectFrom { from, to };
+    match stage.client.connect(&command)? {
+        Outcome::Connected(connection) => Ok(connection),
+        failed @ Outcome::Failed { .. } => Err(LabError::Step {
+            who: stage.client.name(),
+            what: format!("{command:?}"),
+            why: format!("{failed:?}"),
+        }),
+    }
+}
+
+/// Whichever port bind() finds, towards that address.
+fn any_port(to: SocketAddr) -> SocketAddr {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, 0)
 }
