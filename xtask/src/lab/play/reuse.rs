@@ -8,8 +8,6 @@ use super::opening::{RANGE_KEY, fail_to_connect};
 use super::pair::{End, Pair};
 use super::stage::Stage;
 use crate::lab::error::{LabError, Result};
-use crate::lab::protocol::Command;
-use crate::lab::puppet::{Connection, Outcome};
 use crate::lab::recipe::ConnectBy;
 use crate::lab::socket::{Ending, Substate};
 
@@ -105,14 +103,14 @@ pub(super) fn new_incarnation(stage: &mut Stage<'_>, connections: u64) -> Result
     for _ in 0..connections {
         // A port that no other socket has, in TIME_WAIT or not: it could not be bound again else.
         let to = stage.server_address();
-        let client = connect_from(stage, any_port(to), to)?;
+        let client = stage.connect_from(any_port(to), to)?;
         let port = client.local.port();
         stage.tell(&format!("{} connects from port {port} to {to}", stage.client.name()));
         let first = stage.accepted(client, listener, None)?;
         let how = close_first(stage, &first, End::Server)?;
         close_second(stage, &first, End::Server)?;
         stage.checkpoint("the server is in TIME_WAIT")?;
-        let client = connect_from(stage, first.client.local, first.client.remote)?;
+        let client = stage.connect_from(first.client.local, first.client.remote)?;
         stage.tell(&format!("{} connects from the same port again", stage.client.name()));
         let second = stage.accepted(client, listener, None)?;
         record_ended(stage, &first, End::Server, how, Some(Ending::Killed));
@@ -121,19 +119,6 @@ pub(super) fn new_incarnation(stage: &mut Stage<'_>, connections: u64) -> Result
         record_in_turn(stage, &second, End::Server, how);
     }
     stage.stop_listening(0, listener)
-}
-
-/// The client connects from a port that it has bound.
-fn connect_from(stage: &mut Stage<'_>, from: SocketAddr, to: SocketAddr) -> Result<Connection> {
-    let command = Command::ConnectFrom { from, to };
-    match stage.client.connect(&command)? {
-        Outcome::Connected(connection) => Ok(connection),
-        failed @ Outcome::Failed { .. } => Err(LabError::Step {
-            who: stage.client.name(),
-            what: format!("{command:?}"),
-            why: format!("{failed:?}"),
-        }),
-    }
 }
 
 /// Whichever port bind() finds, towards that address.

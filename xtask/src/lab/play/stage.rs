@@ -126,17 +126,21 @@ impl<'lab> Stage<'lab> {
 
     /// The client connects.
     pub(super) fn connect(&mut self, to: SocketAddr) -> Result<Connection> {
-        self.connections += 1;
         let command = Command::Connect { to, by: ConnectBy::Blocking };
-        match self.client.connect(&command)? {
-            Outcome::Connected(connection) => {
-                self.tell(&format!(
-                    "{} connects from {} to {to}",
-                    self.client.name(),
-                    connection.local
-                ));
-                Ok(connection)
-            }
+        let connection = self.connect_by(&command, to)?;
+        self.tell(&format!("{} connects from {} to {to}", self.client.name(), connection.local));
+        Ok(connection)
+    }
+
+    /// The client connects from there, and whoever calls tells it.
+    pub(super) fn connect_from(&mut self, from: SocketAddr, to: SocketAddr) -> Result<Connection> {
+        self.connect_by(&Command::ConnectFrom { from, to }, to)
+    }
+
+    fn connect_by(&mut self, command: &Command, to: SocketAddr) -> Result<Connection> {
+        self.connections += 1;
+        match self.client.connect(command)? {
+            Outcome::Connected(connection) => Ok(connection),
             Outcome::Failed { errno, .. } => Err(LabError::Step {
                 who: self.client.name(),
                 what: format!("connect to {to}"),
