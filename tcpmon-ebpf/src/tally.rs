@@ -4,6 +4,7 @@ use crate::{
     maps::{ENTERED, NAMESPACES, PORT_FAILURES, SERVICES},
     time_wait::Netns,
 };
+use aya_ebpf::maps::PerCpuHashMap;
 use core::arch::asm;
 use tcpmon_common::{
     ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EnteredKey, FailureKey, STATE_COUNT,
@@ -35,6 +36,19 @@ pub(crate) fn inside<const SIZE: usize>(index: usize) -> usize {
         );
     }
     cut
+}
+
+/// This CPU's value under a key, begun where there is none; `None` where there is no room for one.
+#[inline(always)]
+fn found_or_begun<K, V>(
+    map: &PerCpuHashMap<K, V>,
+    key: &K,
+    begin: impl FnOnce() -> V,
+) -> Option<*mut V> {
+    map.get_ptr_mut(key).or_else(|| {
+        let _ = map.insert(key, begin(), BPF_NOEXIST);
+        map.get_ptr_mut(key)
+    })
 }
 
 /// Notes that something happened in a network namespace.
@@ -80,11 +94,7 @@ pub(crate) fn time_wait_end(counters: &mut Counters, family: u8, duration_ns: u6
 /// another's; `None` where there is no room for them, which is counted.
 #[inline(always)]
 pub(crate) fn time_waits(counters: &mut Counters, netns: Netns) -> Option<*mut TimeWaits> {
-    let counts = NAMESPACES.get_ptr_mut(netns.inode).or_else(|| {
-        let _ = NAMESPACES.insert(netns.inode, TimeWaits::default(), BPF_NOEXIST);
-        NAMESPACES.get_ptr_mut(netns.inode)
-    });
-    let Some(counts) = counts else {
+    let Some(counts) = found_or_begun(&NAMESPACES, &netns.inode, TimeWaits::default) else {
         counters.losses.namespaces += 1;
         return None;
     };
@@ -101,11 +111,7 @@ pub(crate) fn time_waits(counters: &mut Counters, netns: Netns) -> Option<*mut T
 #[inline(always)]
 pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns) {
     let key = EnteredKey { service, net_cookie: netns.cookie, netns: netns.inode, reserved: 0 };
-    let count = ENTERED.get_ptr_mut(key).or_else(|| {
-        let _ = ENTERED.insert(key, 0, BPF_NOEXIST);
-        ENTERED.get_ptr_mut(key)
-    });
-    match count {
+    match found_or_begun(&ENTERED, &key, || 0) {
         // SAFETY: this CPU's own value.
         Some(count) => unsafe { *count += 1 },
         None => counters.losses.entered += 1,
@@ -115,11 +121,7 @@ pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns
 /// Counts one established connection for its owner.
 #[inline(always)]
 pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: bool) {
-    let counts = SERVICES.get_ptr_mut(key).or_else(|| {
-        let _ = SERVICES.insert(key, ServiceCounts::default(), BPF_NOEXIST);
-        SERVICES.get_ptr_mut(key)
-    });
-    match counts {
+    match found_or_begun(&SERVICES, key, ServiceCounts::default) {
         // SAFETY: this CPU's own value.
         Some(counts) => unsafe {
             if passive {
@@ -136,11 +138,7 @@ pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: boo
 #[inline(always)]
 pub(crate) fn port_failure(counters: &mut Counters, key: &FailureKey) {
     counters.port_failures += 1;
-    let count = PORT_FAILURES.get_ptr_mut(key).or_else(|| {
-        let _ = PORT_FAILURES.insert(key, 0, BPF_NOEXIST);
-        PORT_FAILURES.get_ptr_mut(key)
-    });
-    match count {
+    match found_or_begun(&PORT_FAILURES, key, || 0) {
         // SAFETY: this CPU's own value.
         Some(count) => unsafe { *count += 1 },
         None => counters.losses.failures += 1,

@@ -142,7 +142,7 @@ mod tests {
     fn only_sysctls_go_into_the_file() {
         let text = text(&plan(2_000.0, 1, None).advice, HOST);
         assert!(text.starts_with(SIGNATURE));
-        assert!(text.contains("\nnet.ipv4.ip_local_port_range = 2048 65000\n"), "{text}");
+        assert!(text.contains("\nnet.ipv4.ip_local_port_range = 2048 65001\n"), "{text}");
         assert!(text.contains("\nnet.ipv4.tcp_tw_reuse = 1\n"), "{text}");
         assert!(!text.contains("ip address"), "{text}");
     }

@@ -7,8 +7,10 @@ use super::{
 };
 use crate::pressure::usage::may_reuse;
 
-/// The widest range that leaves the ports alone below which services are found.
-const WIDE: (u32, u32) = (2_048, 65_000);
+/// The widest range that leaves the ports alone below which services are found. Its bounds are one
+/// even, one odd: else connect() may not come to the first port, and the kernel warns of it
+/// (`ipv4_local_port_range()`, net/ipv4/sysctl_net_ipv4.c).
+const WIDE: (u32, u32) = (2_048, 65_001);
 
 /// `None` where it is on, or would change nothing.
 pub(super) fn reuse(short: &Shortage<'_>) -> Option<Advice> {
