@@ -74,6 +74,8 @@ pub struct FailureKey {
     pub daddr: Address,
     /// Whose call it was.
     pub service: ServiceKey,
+    /// Cookie of the network namespace.
+    pub net_cookie: u64,
     /// Inode of the network namespace.
     pub netns: u32,
     /// Remote port, host order.
@@ -100,7 +102,7 @@ pub struct Control {
 const _: () = {
     assert!(size_of::<ServiceKey>() == 32);
     assert!(size_of::<ServiceCounts>() == 16);
-    assert!(size_of::<FailureKey>() == 72);
+    assert!(size_of::<FailureKey>() == 80);
     assert!(size_of::<Control>() == 24);
 };
 

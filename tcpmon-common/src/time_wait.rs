@@ -30,6 +30,8 @@ pub struct TimeWaits {
     /// their namespace. Counted when the next time-wait socket of the same CPU shows that nothing
     /// else became of them: see [`Departure`].
     pub killed: u64,
+    /// Of those that entered, the ones for whose owner there was no room: see [`EnteredKey`].
+    pub nameless: u64,
 }
 
 impl TimeWaits {
@@ -54,6 +56,7 @@ impl TimeWaits {
         self.expired += other.expired;
         self.reused += other.reused;
         self.killed += other.killed;
+        self.nameless += other.nameless;
     }
 }
 
@@ -154,7 +157,7 @@ impl Ending {
 }
 
 const _: () = {
-    assert!(size_of::<TimeWaits>() == 56);
+    assert!(size_of::<TimeWaits>() == 64);
     assert!(size_of::<EnteredKey>() == 48);
     assert!(core::mem::offset_of!(EnteredKey, netns) == 40);
     assert!(size_of::<Learnt>() == 16);

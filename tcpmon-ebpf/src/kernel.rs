@@ -193,6 +193,16 @@ impl Sock {
         }
     }
 
+    /// Cookie of the socket's network namespace.
+    #[inline(always)]
+    pub(crate) fn net_cookie(self) -> u64 {
+        // SAFETY: as `netns`.
+        unsafe {
+            let net = read::<*const c_void>(self.sk, offset!(sock_net));
+            read(net, offset!(net_cookie))
+        }
+    }
+
     /// Local and remote address.
     #[inline(always)]
     pub(crate) fn addresses(self) -> (Address, Address) {

@@ -107,15 +107,18 @@ pub(crate) fn time_waits(counters: &mut Counters, netns: Netns) -> Option<*mut T
     Some(counts)
 }
 
-/// Counts one entry into the time-wait table for its owner.
+/// Counts one entry into the time-wait table for its owner; false where there is no room for that
+/// owner.
 #[inline(always)]
-pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns) {
+pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns) -> bool {
     let key = EnteredKey { service, net_cookie: netns.cookie, netns: netns.inode, reserved: 0 };
-    match found_or_begun(&ENTERED, &key, || 0) {
-        // SAFETY: this CPU's own value.
-        Some(count) => unsafe { *count += 1 },
-        None => counters.losses.entered += 1,
-    }
+    let Some(count) = found_or_begun(&ENTERED, &key, || 0) else {
+        counters.losses.entered += 1;
+        return false;
+    };
+    // SAFETY: this CPU's own value.
+    unsafe { *count += 1 };
+    true
 }
 
 /// Counts one established connection for its owner.

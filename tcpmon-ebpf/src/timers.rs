@@ -58,18 +58,20 @@ pub(crate) fn started(counters: &mut Counters, entering: TimeWait) {
     // The cookie too: the memory of a socket that was killed may be another's by now.
     let rearmed = departure.address == entering.address() && departure.cookie == cookie;
     let counts = tally::time_waits(counters, netns);
+    let mut is_nameless = false;
     if rearmed {
         stay(counters, departure);
         departure.address = 0;
     } else {
         settle(counters, departure, counts);
-        enter(counters, entering, cookie, netns);
+        is_nameless = !enter(counters, entering, cookie, netns);
     }
     if let Some(counts) = counts {
         // SAFETY: this CPU's own value.
         unsafe {
             (*counts).started += 1;
             (*counts).rearmed += u64::from(rearmed);
+            (*counts).nameless += u64::from(is_nameless);
         }
     }
 }
@@ -95,9 +97,10 @@ fn settle(counters: &mut Counters, departure: &mut Departure, counts: Option<*mu
     }
 }
 
-/// Notes that a socket is in the table; its own `-> CLOSE` follows.
+/// Notes that a socket is in the table; its own `-> CLOSE` follows. False where its owner could not
+/// be counted.
 #[inline(always)]
-fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: Netns) {
+fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: Netns) -> bool {
     let substate = if entering.is_in_fin_wait2() { flags::SUBSTATE_FIN_WAIT2 } else { 0 };
     let mut service = ServiceKey::default();
     if let Some(place) = kept(cookie) {
@@ -128,7 +131,7 @@ fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: Netns)
             counters.losses.time_waits += 1;
         }
     }
-    tally::entered(counters, service, netns);
+    tally::entered(counters, service, netns)
 }
 
 /// What a socket that enters has in common with others.

@@ -252,6 +252,7 @@ fn count_refused(counters: &mut Counters, observed: &Observed, opener: &Owner) {
             saddr,
             daddr,
             service: service_key(opener, observed.flags & flags::OWNER_KNOWN != 0),
+            net_cookie: sock.net_cookie(),
             netns: sock.netns(),
             dport: sock.remote_port(),
             family: sock.family as u8,

@@ -29,6 +29,8 @@ mod look_event_line;
 mod look_filter;
 #[path = "../../fuzz/looks/net_counters.rs"]
 mod look_net_counters;
+#[path = "../../fuzz/looks/record.rs"]
+mod look_record;
 #[path = "../../fuzz/looks/sock_diag.rs"]
 mod look_sock_diag;
 #[path = "../../fuzz/looks/web_config.rs"]
@@ -36,7 +38,7 @@ mod look_web_config;
 
 type Look = fn(&[u8]);
 
-const LOOKS: [(&str, Look); 9] = [
+const LOOKS: [(&str, Look); 10] = [
     ("answer", look_answer::look),
     ("btf", look_btf::look),
     ("cgroup", look_cgroup::look),
@@ -44,6 +46,7 @@ const LOOKS: [(&str, Look); 9] = [
     ("event_line", look_event_line::look),
     ("filter", look_filter::look),
     ("net_counters", look_net_counters::look),
+    ("record", look_record::look),
     ("sock_diag", look_sock_diag::look),
     ("web_config", look_web_config::look),
 ];

@@ -8,9 +8,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::{DEFAULT_CONFIG, config::ConfigError, daemon::DaemonArgs};
-use crate::kernel::{
-    probes::TimeWaitMode,
-    requirements::{Check, Depth, Facts, ProbeCheck, Report, Status, first_refusal, report},
+use crate::{
+    export::web::Web,
+    kernel::{
+        probes::TimeWaitMode,
+        requirements::{Check, Depth, Facts, ProbeCheck, Report, Status, first_refusal, report},
+    },
 };
 
 /// Can tcpmon run here: kernel, BTF, capabilities, lockdown, each probe, the configuration.
@@ -80,10 +83,19 @@ fn judge_configuration(configured: anyhow::Result<DaemonArgs>, has_file: bool) -
              is not told"
         }
     };
-    vec![
+    let mut checks = vec![
         check("configuration", Status::Ok, source.to_owned(), None),
         check("TIME_WAIT", Status::Ok, watched.to_owned(), None),
-    ]
+    ];
+    if let Some(file) = args.web_config_file.as_deref() {
+        let (status, detail, mend) = match Web::from_file(Some(file)) {
+            Ok(_) => (Status::Ok, file.display().to_string(), None),
+            Err(error) if error.is_forbidden() => (Status::Unknown, error.to_string(), None),
+            Err(error) => (Status::Fail, error.to_string(), Some("correct that file")),
+        };
+        checks.push(check("web.config.file", status, detail, mend));
+    }
+    checks
 }
 
 fn json(report: &Report) -> anyhow::Result<String> {
@@ -169,6 +181,30 @@ mod tests {
     fn daemon(flags: &[&str]) -> anyhow::Result<DaemonArgs> {
         let argv = [&["tcpmon", "daemon"], flags].concat();
         super::super::daemon_args_of(argv.into_iter().map(Into::into).collect())
+    }
+
+    #[test]
+    fn a_web_configuration_that_will_not_do_keeps_the_daemon_from_starting() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("web.yml");
+        let judged = |text: Option<&str>| {
+            if let Some(text) = text {
+                std::fs::write(&path, text).expect("a file");
+            }
+            let flag = format!("--web.config.file={}", path.display());
+            let mut checks = judge_configuration(daemon(&[&flag]), false);
+            checks.pop().expect("a check")
+        };
+        for (text, status, word) in [
+            (None, Status::Fail, "cannot read"),
+            (Some("tls_server_confg: {}"), Status::Fail, "tls_server_confg"),
+            (Some("{}"), Status::Ok, "web.yml"),
+        ] {
+            let check = judged(text);
+            assert_eq!(check.name, "web.config.file");
+            assert_eq!(check.status, status, "{check:?}");
+            assert!(check.detail.contains(word) && !check.detail.contains('\n'), "{check:?}");
+        }
     }
 
     #[test]

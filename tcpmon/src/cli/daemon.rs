@@ -5,7 +5,8 @@ use super::{DEFAULT_SOCKET, Misuse};
 use crate::{
     daemon::{
         pipeline::Limits,
-        run::{self, DaemonError, Settings},
+        run::{self, DaemonError},
+        settings::Settings,
     },
     kernel::probes::{MapSizes, TimeWaitMode},
     pressure::thresholds::Thresholds,
@@ -118,7 +119,7 @@ pub struct LimitArgs {
           value_parser = within(1..=1 << 20))]
     pub max_embryos: u32,
 
-    /// Network namespaces whose TIME_WAIT sockets are counted
+    /// Network namespaces that are watched, and whose TIME_WAIT sockets are counted
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().namespaces,
           value_parser = within(1..=1 << 20))]
     pub max_namespaces: u32,
@@ -221,6 +222,42 @@ fn listen_address(value: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn settings(flags: &[&str]) -> Settings {
+        let argv = [&["tcpmon", "daemon"], flags].concat();
+        let args = crate::cli::daemon_args_of(argv.into_iter().map(Into::into).collect());
+        args.expect("options").into()
+    }
+
+    #[test]
+    fn every_option_that_takes_a_restart_is_named_when_it_changes() {
+        const AT_ONCE: [&str; 3] = ["config", "log-level", "help"];
+        let value = |key: &str| match key {
+            "web.listen-address" => "127.0.0.1:1",
+            "alertmanager.url" => "http://127.0.0.1:9093",
+            "web.config.file" | "socket" => "/elsewhere",
+            "time-wait" => "sampled",
+            "namespaces" => "host",
+            "probe-stats" => "false",
+            "ring-bytes" | "subscriber-queue-bytes" => "65536",
+            "snapshot-cpu-share" | "alert.search-slow" => "0.4",
+            "alert.hysteresis" => "0.1",
+            "alert.ports-critical" => "0.99",
+            _ if key.starts_with("alert.ports") || key == "alert.time-wait-buckets" => "0.7",
+            _ => "77",
+        };
+        let before = settings(&[]);
+        assert_eq!(before.changed(&before.clone()), [""; 0]);
+        let command = DaemonArgs::augment_args(clap::Command::new("daemon"));
+        for key in command.get_arguments().filter_map(clap::Arg::get_long) {
+            if AT_ONCE.contains(&key) {
+                continue;
+            }
+            let now = settings(&[&format!("--{key}"), value(key)]);
+            let named = if key.starts_with("alert.") { "alert.*" } else { key };
+            assert_eq!(before.changed(&now), [named], "{key}");
+        }
+    }
 
     #[test]
     fn listen_addresses_have_a_port() {

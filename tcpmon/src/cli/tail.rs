@@ -18,12 +18,20 @@ use clap::Args;
 use http_body_util::BodyExt;
 use jiff::tz::TimeZone;
 use log::LevelFilter;
+use rustix::{
+    event::{PollFd, PollFlags},
+    io::Errno,
+};
 use std::{
     env,
     io::{self, IsTerminal, StdoutLock, Write},
     path::PathBuf,
+    thread,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 /// Options of `tail`.
 #[derive(Args, Debug)]
@@ -69,7 +77,10 @@ pub fn run(args: TailArgs) -> anyhow::Result<()> {
                     query => format!("/api/v1/events?{query}"),
                 };
                 let response = client::get(stream, &route).await?;
-                from_daemon(response.into_body(), &filter, output).await
+                tokio::select! {
+                    done = from_daemon(response.into_body(), &filter, output) => done,
+                    gone = nobody_reads() => Err(gone),
+                }
             }
             Err(absent @ Unreachable::Absent { .. }) => {
                 client::do_without(&absent)?;
@@ -78,6 +89,26 @@ pub fn run(args: TailArgs) -> anyhow::Result<()> {
             Err(forbidden) => Err(forbidden.into()),
         }
     })
+}
+
+/// Waits until nobody reads standard output any more: while there is nothing to write, no write
+/// tells. For ever where that cannot be watched, as a file.
+async fn nobody_reads() -> anyhow::Error {
+    let (tell, told) = oneshot::channel();
+    let watch = move || {
+        let stdout = io::stdout();
+        // Of errors and of a terminal that has gone poll() tells unasked.
+        let mut output = [PollFd::new(&stdout, PollFlags::empty())];
+        while rustix::event::poll(&mut output, None) == Err(Errno::INTR) {}
+        if output[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            let _ = tell.send(());
+        }
+    };
+    // A thread that the end of the program ends.
+    if thread::Builder::new().spawn(watch).is_err() || told.await.is_err() {
+        return std::future::pending().await;
+    }
+    OutputError(io::ErrorKind::BrokenPipe.into()).into()
 }
 
 async fn from_daemon(
@@ -112,6 +143,7 @@ async fn standalone(filter: Filter, limits: Limits, mut output: Output) -> anyho
     };
     let done = tokio::select! {
         done = shown => done,
+        gone = nobody_reads() => Err(gone),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };

@@ -10,17 +10,19 @@ use crate::{
     model::{
         address,
         census::{CellId, CountedGroup, SocketGroup},
+        fast::FastMap,
         sysctls::Sysctls,
     },
-    pressure::facts::{CloseWait, Facts, NamespaceFacts, PortFailures, PortHolder, Route},
+    pressure::facts::{CloseWait, Facts, NamespaceFacts, PortFailures, PortHolder, Route, Waiting},
 };
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
     sync::Arc,
     time::Duration,
 };
-use tcpmon_common::{FailureKey, Family, TcpState};
+use tcpmon_common::{FailureKey, Family, ServiceKey, TcpState};
 
 /// How old a socket in TIME_WAIT must be for connect() to take its port over, where the kernel has
 /// no sysctl for it (`tcp_twsk_unique()` in net/ipv4/tcp_ipv4.c).
@@ -39,6 +41,15 @@ pub struct FactsBuilder {
     moments: VecDeque<Entries>,
 }
 
+/// What the sockets of a namespace tell.
+#[derive(Default)]
+struct Seen {
+    bound_ports: Option<u32>,
+    holders: Vec<PortHolder>,
+    time_wait_owners: Vec<Waiting>,
+    close_wait: Vec<CloseWait>,
+}
+
 /// When, and how many had entered each group by then.
 #[derive(Debug, Default)]
 struct Entries {
@@ -55,17 +66,21 @@ impl FactsBuilder {
         for (&inode, found) in &findings.namespaces {
             let counts = gathered.counts.get(&inode).copied().unwrap_or_default();
             let level = found.ledger.level(&counts).or(found.counters.time_wait);
-            let (bound_ports, holders, close_wait) = self.sockets(at, findings, found, names);
-            let failed = gathered.failures().iter().filter(|(key, _)| key.netns == inode);
+            let seen = self.sockets(at, findings, found, names);
+            let is_its = |key: &FailureKey| {
+                key.netns == inode && [0, key.net_cookie].contains(&found.net_cookie)
+            };
+            let failed = gathered.failures().iter().filter(|(key, _)| is_its(key));
             namespaces.push(NamespaceFacts {
                 inode,
                 netns: names.counted_netns(inode),
                 sysctls: found.sysctls.clone(),
-                bound_ports,
-                holders,
+                bound_ports: seen.bound_ports,
+                holders: seen.holders,
                 time_wait: level,
+                time_wait_owners: seen.time_wait_owners,
                 time_wait_overflow: found.overflow(),
-                close_wait,
+                close_wait: seen.close_wait,
                 failures: failed.map(|(key, total)| failure(key, *total, names)).collect(),
             });
         }
@@ -73,16 +88,10 @@ impl FactsBuilder {
         Facts { at, namespaces }
     }
 
-    /// Bound ports, holders of chosen ports, and those in CLOSE_WAIT.
-    fn sockets(
-        &self,
-        at: Duration,
-        findings: &Findings,
-        found: &Found,
-        names: &Names,
-    ) -> (Option<u32>, Vec<PortHolder>, Vec<CloseWait>) {
+    /// What the sockets of a namespace tell; nothing before the first snapshot.
+    fn sockets(&self, at: Duration, findings: &Findings, found: &Found, names: &Names) -> Seen {
         let (Some(taken), Some(sockets)) = (&found.census, findings.sockets(found)) else {
-            return (None, Vec::new(), Vec::new());
+            return Seen::default();
         };
         let timestamps_are_usual = found.sysctls.tcp_timestamps.is_some_and(|value| value != 0);
         let delay = found
@@ -93,8 +102,12 @@ impl FactsBuilder {
         let mut services = names.services();
         let mut holders = Vec::with_capacity(sockets.size_hint().0);
         let mut close_wait: BTreeMap<Option<Arc<str>>, CloseWait> = BTreeMap::new();
+        let mut waiting: FastMap<Option<&ServiceKey>, u64> = FastMap::default();
         for alike in sockets {
             let (group, kind) = (alike.group, &alike.group.kind);
+            if kind.in_time_wait_table && alike.sockets > 0 {
+                *waiting.entry(group.owner.as_ref()).or_default() += alike.sockets;
+            }
             let dport = group.dport.filter(|_| is_chosen(group));
             if dport.is_none() && kind.state != TcpState::CloseWait {
                 continue;
@@ -128,8 +141,12 @@ impl FactsBuilder {
                 waiting.old += old;
             }
         }
-        let bound = bound_ports(&found.sysctls, taken.bound.iter().copied());
-        (bound, holders, close_wait.into_values().collect())
+        Seen {
+            bound_ports: bound_ports(&found.sysctls, taken.bound.iter().copied()),
+            holders,
+            time_wait_owners: by_owner(waiting.into_iter(), |key| services.name(key)),
+            close_wait: close_wait.into_values().collect(),
+        }
     }
 
     /// The last moment that was at least `delay` ago.
@@ -145,6 +162,21 @@ impl FactsBuilder {
         let groups = findings.counted.values().flatten();
         self.moments.push_front(Entries::new(at, groups));
     }
+}
+
+/// Each owner once, the one with most sockets first: services that differ may have one name.
+fn by_owner<'a>(
+    sockets: impl Iterator<Item = (Option<&'a ServiceKey>, u64)>,
+    mut name: impl FnMut(Option<&ServiceKey>) -> Option<Arc<str>>,
+) -> Vec<Waiting> {
+    let mut owners: BTreeMap<Option<Arc<str>>, u64> = BTreeMap::new();
+    for (key, sockets) in sockets {
+        *owners.entry(name(key)).or_default() += sockets;
+    }
+    let mut owners: Vec<_> =
+        owners.into_iter().map(|(owner, sockets)| Waiting { owner, sockets }).collect();
+    owners.sort_by_key(|waiting| Reverse(waiting.sockets));
+    owners
 }
 
 impl Entries {

@@ -16,11 +16,7 @@ use super::{
 use crate::{
     export::Format,
     kernel::privileges::{self, Role},
-    model::{
-        event::{Event, Gap, LossPlace},
-        filter::Filter,
-        json::JsonWriter,
-    },
+    model::{event::Event, filter::Filter, json::JsonWriter},
 };
 use bytes::Bytes;
 use std::{
@@ -218,7 +214,7 @@ impl Worker {
         self.lost_total = batch.lost_total;
         if lost > 0 {
             for subscriber in self.hub.subscribers().iter() {
-                subscriber.push_gap(Gap { lost, place: LossPlace::Ring });
+                subscriber.push_ring_gap(lost);
             }
         }
     }

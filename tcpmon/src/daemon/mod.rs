@@ -16,6 +16,7 @@ pub mod reader;
 pub mod report;
 pub mod run;
 pub mod sampler;
+pub mod settings;
 pub mod socket;
 pub mod subscriber;
 pub mod survey;

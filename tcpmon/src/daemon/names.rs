@@ -1,13 +1,16 @@
 //! The names of owners and namespaces, shared by the stream and the metrics, so that both call a
 //! thing by one name and remember it after it has gone.
 
-use crate::kernel::{
-    cgroups::{CgroupNames, Member},
-    namespaces::ContainerNames,
-    netns::NetnsNames,
+use crate::{
+    export::labels::shown,
+    kernel::{
+        cgroups::{CgroupNames, Member},
+        namespaces::ContainerNames,
+        netns::NetnsNames,
+    },
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -57,7 +60,8 @@ impl Names {
 
     /// The service to count an owner under; `None` where the owner is not known.
     ///
-    /// Once given, the name stays: a count that moved to another name would be seen as a restart.
+    /// For what the kernel counts: once given, the name stays until [`Self::keep_counted`] is told
+    /// otherwise. A count that moved to another name would be seen as a restart.
     pub fn service_of_key(&self, key: &ServiceKey) -> Option<Arc<str>> {
         let member = Member::of_key(key)?;
         let mut counted = lock(&self.counted_services);
@@ -69,15 +73,31 @@ impl Names {
         Some(name)
     }
 
+    /// Forgets the names of all owners but these, which the kernel counts.
+    pub fn keep_counted(&self, counted: &HashSet<ServiceKey>) {
+        lock(&self.counted_services).retain(|key, _| counted.contains(key));
+    }
+
+    /// The service of a socket's owner, which the kernel may count or not: of the latter there may
+    /// be any number in time, so that nothing is kept of them here.
+    fn service_of_socket(&self, key: &ServiceKey) -> Option<Arc<str>> {
+        let member = Member::of_key(key)?;
+        if let Some(name) = lock(&self.counted_services).get(key) {
+            return Some(Arc::clone(name));
+        }
+        lock(&self.cgroups).service(&member, Instant::now())
+    }
+
     /// The names of many owners: most of them have the same one as the one before.
     pub fn services(&self) -> Services<'_> {
         Services { names: self, last: None }
     }
 
     /// The name of a network namespace to count under: its name, or the last that it had, or its
-    /// inode number.
+    /// inode number. Whoever names a container may choose what a terminal would obey; that is
+    /// escaped.
     pub fn counted_netns(&self, inode: u32) -> Arc<str> {
-        let name = lock(&self.netns).name(inode, Instant::now());
+        let name = shown(lock(&self.netns).name(inode, Instant::now()));
         let mut counted = lock(&self.counted_netns);
         if name.parse() == Ok(inode) {
             return counted.get(&inode).cloned().unwrap_or(name);
@@ -118,8 +138,8 @@ pub struct Services<'a> {
 }
 
 impl Services<'_> {
-    /// The service to count an owner under, as [`Names::service_of_key`] has it; `None` where the
-    /// owner is not known.
+    /// The service of a socket's owner, by the name that it is counted under if it is; `None` where
+    /// the owner is not known.
     pub fn name(&mut self, owner: Option<&ServiceKey>) -> Option<Arc<str>> {
         let key = owner?;
         if let Some((last, name)) = &self.last
@@ -127,7 +147,7 @@ impl Services<'_> {
         {
             return name.clone();
         }
-        let name = self.names.service_of_key(key);
+        let name = self.names.service_of_socket(key);
         self.last = Some((*key, name.clone()));
         name
     }

@@ -128,6 +128,7 @@ impl Pipeline {
                 Some(_) => namespaces::Scope::Own,
                 None => namespaces::Scope::All,
             },
+            most_namespaces: limits.maps.namespaces as usize,
             exact: counting.time_wait == TimeWaitMode::Exact,
             share: limits.snapshot_cpu_share,
         };

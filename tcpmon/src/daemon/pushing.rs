@@ -1,6 +1,6 @@
 //! Handing alerts to Alertmanager.
 
-use super::{alerting::Push, run::Settings};
+use super::{alerting::Push, settings::Settings};
 use crate::{
     export::alertmanager::{self, Alert, AlertPusher, Annotations, Labels},
     model::report::{AlertRow, OwnerPorts},

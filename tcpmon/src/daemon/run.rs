@@ -4,9 +4,10 @@ use super::{
     alerting::Alerting,
     heart::Pulse,
     hub::Hub,
-    pipeline::{Health, Limits, Pipeline, PipelineError},
+    pipeline::{Health, Pipeline, PipelineError},
     pushing, report,
     sampler::Sampler,
+    settings::Settings,
     socket::{self, SocketError},
     systemd::{self, notify},
     watch::Watch,
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     export::{
         Format,
-        alertmanager::{AlertPusher, Endpoint},
+        alertmanager::AlertPusher,
         http::{Access, Backend, Document, Lines, router},
         metrics::Exporter,
         recent::Recent,
@@ -24,17 +25,15 @@ use crate::{
     kernel::{
         netns::own_netns,
         privileges::{self, Role},
-        probes::{ProbeError, Scope, TimeWaitMode},
+        probes::{ProbeError, Scope},
         requirements,
     },
     model::filter::Filter,
-    pressure::thresholds::Thresholds,
 };
 use serde_json::json;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -63,53 +62,9 @@ const HOUSEKEEPING_PATIENCE: Duration = Duration::from_mins(2);
 /// How often it is looked whether everything still runs.
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
 
-/// What the daemon was told.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// `host:port` to serve HTTP on; `:port` is every address.
-    pub listen: Vec<String>,
-    /// What is asked of whoever comes over TCP.
-    pub web_config: Option<PathBuf>,
-    /// Path of the Unix socket.
-    pub socket: PathBuf,
-    /// How large things may get.
-    pub limits: Limits,
-    /// Series with a line of their own in families without a natural bound.
-    pub top: usize,
-    /// Let the kernel measure what the probes cost.
-    pub measure: bool,
-    /// How the time-wait table is watched.
-    pub time_wait: TimeWaitMode,
-    /// Alertmanagers that are told of alerts.
-    pub alertmanagers: Vec<Endpoint>,
-    /// When alerts begin and end.
-    pub thresholds: Thresholds,
-    /// Watch the tables of all network namespaces, not only of our own.
-    pub all_namespaces: bool,
-}
-
 /// Reads the configuration again; puts into force by itself what the daemon knows nothing of. An
 /// error is one line.
 pub type Reread = Box<dyn Fn() -> Result<Settings, String> + Send + Sync>;
-
-impl Settings {
-    /// The options that differ, and that only a restart puts into force.
-    fn changed(&self, other: &Self) -> Vec<&'static str> {
-        [
-            ("web.listen-address", self.listen == other.listen),
-            ("web.config.file", self.web_config == other.web_config),
-            ("socket", self.socket == other.socket),
-            ("the limits", self.limits == other.limits),
-            ("top", self.top == other.top),
-            ("probe-stats", self.measure == other.measure),
-            ("time-wait", self.time_wait == other.time_wait),
-            ("namespaces", self.all_namespaces == other.all_namespaces),
-        ]
-        .into_iter()
-        .filter_map(|(name, same)| (!same).then_some(name))
-        .collect()
-    }
-}
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]

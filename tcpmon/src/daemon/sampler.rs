@@ -22,7 +22,7 @@ use crate::{
     pressure::facts::Facts,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -158,8 +158,12 @@ impl Sampler {
             .into_iter()
             .map(|(key, counts)| (self.names.service_of_key(&key), counts))
             .collect();
-        let failures =
-            read.failures.into_iter().map(|(key, count)| (self.destination(&key), count)).collect();
+        let failures = read
+            .failures
+            .into_iter()
+            .filter(|(key, _)| is_present(&findings, key.netns, key.net_cookie))
+            .map(|(key, count)| (self.destination(&key), count))
+            .collect();
         let probes = self.programs.iter().map(|it| (it.name, it.stats())).collect();
         Ok(Sample {
             totals: read.totals,
@@ -194,16 +198,20 @@ impl Sampler {
     pub fn learn_names(&self) -> Result<(), SampleError> {
         self.names.refresh();
         let read = self.read()?;
-        for (key, _) in read.services {
-            let _ = self.names.service_of_key(&key);
-        }
+        let mut counted: HashSet<ServiceKey> =
+            read.services.into_iter().map(|(key, _)| key).collect();
         for (key, _) in read.failures {
+            counted.insert(key.service);
             let _ = self.names.counted_netns(key.netns);
         }
         for (key, _) in read.entered {
-            let _ = self.names.service_of_key(&key.service);
+            counted.insert(key.service);
             let _ = self.names.counted_netns(key.netns);
         }
+        for key in &counted {
+            let _ = self.names.service_of_key(key);
+        }
+        self.names.keep_counted(&counted);
         Ok(())
     }
 
@@ -252,6 +260,7 @@ impl Sampler {
                 cpu: findings.cpu,
                 duration: censuses().map(|taken| taken.wall).sum(),
                 sockets: censuses().map(|taken| taken.listed).sum(),
+                unwatched: findings.unwatched,
                 lag: findings.lag,
             },
         }

@@ -63,6 +63,8 @@ const CHUNK: usize = 64 << 10;
 struct Queue {
     chunks: VecDeque<Bytes>,
     bytes: usize,
+    /// Events that the last chunk tells as lost on the ring, if that is all it tells.
+    last_gap: Option<u64>,
     /// Events lost after the last chunk of the queue.
     lost: u64,
     /// Events still to be sent, where the subscriber asked for so many.
@@ -117,15 +119,25 @@ impl Subscriber {
         self.news.notify_one();
     }
 
-    /// Queues a gap that all subscribers see. However full the queue is, this is kept.
-    pub fn push_gap(&self, gap: Gap) {
-        let line = self.gap_line(gap);
+    /// Queues that so many events were lost on the ring, which all subscribers see. However full the
+    /// queue is, this is kept: one line for all of them until something else is queued.
+    pub fn push_ring_gap(&self, lost: u64) {
         let mut queue = self.queue();
         if queue.closed {
             return;
         }
+        let mut all = lost;
+        if queue.lost == 0
+            && let Some(before) = queue.last_gap
+            && let Some(line) = queue.chunks.pop_back()
+        {
+            queue.bytes -= line.len();
+            self.account.queued.fetch_sub(line.len(), Ordering::Relaxed);
+            all += before;
+        }
         self.tell_loss(&mut queue);
-        self.append(&mut queue, line);
+        self.append(&mut queue, self.gap_line(Gap { lost: all, place: LossPlace::Ring }));
+        queue.last_gap = Some(all);
         drop(queue);
         self.news.notify_one();
     }
@@ -154,6 +166,9 @@ impl Subscriber {
             {
                 let mut queue = self.queue();
                 if let Some(chunk) = queue.chunks.pop_front() {
+                    if queue.chunks.is_empty() {
+                        queue.last_gap = None;
+                    }
                     queue.bytes -= chunk.len();
                     self.account.queued.fetch_sub(chunk.len(), Ordering::Relaxed);
                     return Some(chunk);
@@ -182,6 +197,7 @@ impl Subscriber {
         queue.bytes += chunk.len();
         self.account.queued.fetch_add(chunk.len(), Ordering::Relaxed);
         queue.chunks.push_back(chunk);
+        queue.last_gap = None;
     }
 
     fn gap_line(&self, gap: Gap) -> Bytes {
@@ -231,7 +247,8 @@ mod tests {
         subscriber.push(Bytes::from_static(b"third\n"), 3);
         assert_eq!(subscriber.next().await.as_deref(), Some(&b"first\n"[..]));
         subscriber.push(Bytes::from_static(b"fourth\n"), 1);
-        subscriber.push_gap(Gap { lost: 7, place: LossPlace::Ring });
+        subscriber.push_ring_gap(3);
+        subscriber.push_ring_gap(4);
         subscriber.close();
         assert_eq!(
             drain(&subscriber).await,
@@ -243,6 +260,33 @@ mod tests {
         );
         assert_eq!(account.lost(), 5);
         assert_eq!(account.queued.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn gaps_of_the_ring_take_one_line_until_something_else_comes() {
+        let (subscriber, account) = subscriber(64);
+        for _ in 0..1_000 {
+            subscriber.push_ring_gap(2);
+        }
+        assert!(account.queued.load(Ordering::Relaxed) < 64);
+        subscriber.push(Bytes::from_static(b"event\n"), 1);
+        subscriber.push_ring_gap(1);
+        assert_eq!(
+            subscriber.next().await.as_deref(),
+            Some(&b"{\"lost\":2000,\"where\":\"ring\"}\n"[..])
+        );
+        subscriber.push(Bytes::from_static(&[b'x'; 65]), 9);
+        subscriber.push_ring_gap(1);
+        subscriber.close();
+        assert_eq!(
+            drain(&subscriber).await,
+            [
+                "event\n",
+                "{\"lost\":1,\"where\":\"ring\"}\n",
+                "{\"lost\":9,\"where\":\"subscriber\"}\n",
+                "{\"lost\":1,\"where\":\"ring\"}\n"
+            ]
+        );
     }
 
     #[tokio::test]

@@ -17,11 +17,17 @@ pub(crate) fn label(service: Option<Arc<str>>) -> Arc<str> {
     match service {
         None => UNKNOWN.into(),
         Some(name) if [UNKNOWN, OTHER].contains(&&*name) => format!("{name} (process)").into(),
-        Some(name) if name.ends_with(ESCAPED) || name.contains(char::is_control) => {
-            format!("{}{ESCAPED}", name.escape_debug()).into()
-        }
-        Some(name) => name,
+        Some(name) => shown(name),
     }
+}
+
+/// A name without what a terminal would obey; one that is not shown as it is is set apart from all
+/// that are.
+pub(crate) fn shown(name: Arc<str>) -> Arc<str> {
+    if name.ends_with(ESCAPED) || name.contains(char::is_control) {
+        return format!("{}{ESCAPED}", name.escape_debug()).into();
+    }
+    name
 }
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ pub struct Snapshots {
     pub duration: Duration,
     /// Sockets in the last one of each namespace, together.
     pub sockets: u64,
+    /// Namespaces of which none is taken, since there are so many.
+    pub unwatched: usize,
     /// Age of the oldest one that is not up to date; zero where all are.
     pub lag: Duration,
 }
@@ -146,7 +148,7 @@ fn sysctls(namespaces: &[NamespaceSample]) -> Family {
     family
 }
 
-fn snapshots(snapshots: &Snapshots) -> [Family; 5] {
+fn snapshots(snapshots: &Snapshots) -> [Family; 6] {
     let mut taken = Family::counter("tcpmon_snapshots_total", "Snapshots of all sockets taken.");
     taken.add_count(&[], snapshots.taken);
     let mut cpu =
@@ -167,5 +169,10 @@ fn snapshots(snapshots: &Snapshots) -> [Family; 5] {
         "How long ago the oldest snapshot was taken after which something has changed.",
     );
     lag.add(&[], snapshots.lag.as_secs_f64());
-    [taken, cpu, duration, sockets, lag]
+    let mut unwatched = Family::gauge(
+        "tcpmon_namespaces_unwatched",
+        "Network namespaces beyond --max-namespaces, of which no level is known.",
+    );
+    unwatched.add_count(&[], snapshots.unwatched as u64);
+    [taken, cpu, duration, sockets, lag, unwatched]
 }

@@ -5,7 +5,7 @@ use super::{
     families::{Family, to_f64},
     labels::{OTHER, UNKNOWN, label},
     pressure::{self, PressureSample},
-    time_wait::{self, TimeWaitSample},
+    time_wait::{self, TimeWaitSample, by_netns},
     top::Top,
 };
 use crate::model::{event::Role, probe::ProbeStats};
@@ -244,6 +244,8 @@ fn failures(
     top: &mut Top<Destination>,
 ) -> Family {
     let named = by_destination(counts);
+    // The counts of a namespace that has gone are gone too.
+    top.forget(|key| !named.contains_key(key));
     let (own, rest) = top.split(named.into_iter().collect(), |count| *count);
     let mut family = Family::counter(
         "tcpmon_connect_port_failures_total",
@@ -258,9 +260,12 @@ fn failures(
         let (src, dst, dport) = (of.src.to_string(), of.dst.to_string(), of.dport.to_string());
         add(&of.netns, &src, &dst, &dport, of.service.as_deref().unwrap_or(UNKNOWN), count);
     }
-    let other = totals.losses.failures + rest.iter().map(|(_, count)| count).sum::<u64>();
-    if other > 0 {
-        add(OTHER, OTHER, OTHER, OTHER, OTHER, other);
+    // With their namespace, so that the sum does not fall when one of them ends.
+    for (netns, count) in by_netns(rest.into_iter().map(|(of, count)| (of.netns, count))) {
+        add(&netns, OTHER, OTHER, OTHER, OTHER, count);
+    }
+    if totals.losses.failures > 0 {
+        add(OTHER, OTHER, OTHER, OTHER, OTHER, totals.losses.failures);
     }
     family
 }

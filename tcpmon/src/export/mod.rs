@@ -12,6 +12,7 @@ pub mod metrics;
 mod page;
 pub mod pressure;
 pub mod recent;
+mod seats;
 pub mod server;
 pub mod time_wait;
 pub mod top;

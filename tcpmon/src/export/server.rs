@@ -1,9 +1,11 @@
 //! Accepting connections, on TCP and on the Unix socket.
 
 mod patience;
-mod seats;
 
-use super::web::{Peer, Web};
+use super::{
+    seats::Seats,
+    web::{Peer, Web},
+};
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, service::Service as _};
 use hyper_util::{
@@ -12,7 +14,6 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use patience::Patient;
-use seats::Seats;
 use std::{future::Future, io, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -32,6 +33,10 @@ const HEADERS: usize = 64;
 const HEAD_BYTES: usize = 16 << 10;
 /// What open connections get for their last words when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Connections of one listener at a time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 256;
+/// Of these from one host.
+const OF_ONE_HOST: usize = 64;
 /// Pause after a failed accept(): the cause, mostly a lack of descriptors, lasts.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -77,19 +82,19 @@ pub fn serve<L: Listener>(
     mut stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let seats = Seats::default();
+        let seats = Seats::new(CONNECTIONS, OF_ONE_HOST);
         let ending = GracefulShutdown::new();
         loop {
             let next = async {
                 let seat = seats.take().await;
-                let (connection, from) = listener.accept().await?;
-                Ok::<_, io::Error>((connection, seats.belongs(seat, from)))
+                let (connection, host) = listener.accept().await?;
+                Ok::<_, io::Error>((connection, host, seats.belongs(seat, host)))
             };
-            let (connection, seat) = tokio::select! {
+            let (connection, host, seat) = tokio::select! {
                 _ = stop.changed() => break,
                 next = next => match next {
-                    Ok((connection, Some(seat))) => (connection, seat),
-                    Ok((_, None)) => {
+                    Ok((connection, host, Some(seat))) => (connection, host, seat),
+                    Ok((.., None)) => {
                         log::debug!("hung up on a host with too many connections");
                         continue;
                     }
@@ -103,7 +108,7 @@ pub fn serve<L: Listener>(
             let (router, web, watcher) = (router.clone(), web.clone(), ending.watcher());
             tokio::spawn(async move {
                 // A client that hangs up is no concern of ours.
-                welcome(connection, router, web, watcher).await;
+                welcome(connection, host, router, web, watcher).await;
                 drop(seat);
             });
         }
@@ -113,23 +118,29 @@ pub fn serve<L: Listener>(
 }
 
 /// Shakes hands, if that is the custom here, and answers what is asked.
-async fn welcome<C>(connection: C, router: Router, web: Option<Arc<Web>>, watcher: Watcher)
-where
+async fn welcome<C>(
+    connection: C,
+    host: Option<IpAddr>,
+    router: Router,
+    web: Option<Arc<Web>>,
+    watcher: Watcher,
+) where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let stranger = Peer { host, certified: false };
     let Some(web) = web else {
-        return converse(connection, router, Peer::default(), watcher).await;
+        return converse(connection, router, stranger, watcher).await;
     };
     let connection = Patient::new(connection, TAKE_WITHIN);
     let Some(acceptor) = web.rules().acceptor() else {
-        return converse(connection, router, Peer::default(), watcher).await;
+        return converse(connection, router, stranger, watcher).await;
     };
     match timeout(REQUEST_WITHIN, acceptor.accept(connection)).await {
         Ok(Ok(connection)) => {
             // Only what was verified is kept there.
             let (_, tls) = connection.get_ref();
             let certified = tls.peer_certificates().is_some_and(|chain| !chain.is_empty());
-            converse(connection, router, Peer { certified }, watcher).await;
+            converse(connection, router, Peer { host, certified }, watcher).await;
         }
         Ok(Err(error)) => log::debug!("no TLS connection: {error}"),
         Err(_) => log::debug!("no TLS connection: the client took too long"),

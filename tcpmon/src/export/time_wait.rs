@@ -62,12 +62,16 @@ fn mode(mode: &'static str) -> Family {
     family
 }
 
-/// Entries by namespace and the label of the owner. Those that no probe saw, by the kernel's count,
+/// Entries by namespace and the label of the owner. Those for whose owner the probes had no room are
+/// of others. Those that no probe saw, by the kernel's count,
 /// are of an unknown owner; without probes that is all that is known.
 pub(crate) fn entered_by_owner(sample: &TimeWaitSample) -> HashMap<(Arc<str>, Arc<str>), u64> {
     let mut named = HashMap::new();
     for ((netns, service), count) in &sample.entered {
         *named.entry((Arc::clone(netns), label(service.clone()))).or_default() += count;
+    }
+    for (netns, counts) in sample.counts.iter().filter(|(_, counts)| counts.nameless > 0) {
+        *named.entry((Arc::clone(netns), OTHER.into())).or_default() += counts.nameless;
     }
     for netns in &sample.namespaces {
         let unseen = netns.missed_entered + netns.kernel.map_or(0, |kernel| kernel.entered);
@@ -86,17 +90,21 @@ fn entered(sample: &TimeWaitSample, top: &mut Top<(Arc<str>, Arc<str>)>) -> Fami
     let named = entered_by_owner(sample);
     // The counts of a namespace that has gone are gone too.
     top.forget(|key| !named.contains_key(key));
-    let (own, rest) = top.split(named.into_iter().collect(), |count| *count);
+    let (named, others): (Vec<_>, Vec<_>) =
+        named.into_iter().partition(|((_, service), _)| &**service != OTHER);
+    let (own, rest) = top.split(named, |count| *count);
+    let rest = rest.into_iter().chain(others);
     for ((netns, service), count) in own {
         family.add_count(&[("netns", &netns), ("service", &service)], count);
     }
-    for (netns, count) in by_netns(rest.into_iter().map(|((netns, _), count)| (netns, count))) {
+    for (netns, count) in by_netns(rest.map(|((netns, _), count)| (netns, count))) {
         family.add_count(&[("netns", &netns), ("service", OTHER)], count);
     }
     family
 }
 
-fn by_netns(counts: impl Iterator<Item = (Arc<str>, u64)>) -> BTreeMap<Arc<str>, u64> {
+/// The sums of each namespace.
+pub(super) fn by_netns(counts: impl Iterator<Item = (Arc<str>, u64)>) -> BTreeMap<Arc<str>, u64> {
     let mut sums = BTreeMap::new();
     for (netns, count) in counts {
         *sums.entry(netns).or_default() += count;
@@ -189,7 +197,7 @@ fn drift(namespaces: &[NamespaceSample]) -> [Family; 2] {
 fn holders(namespaces: Vec<NamespaceSample>, top: usize) -> Family {
     let mut family = Family::gauge(
         "tcpmon_time_wait_sockets",
-        "Sockets in the time-wait table at the last snapshot, by owner and destination.",
+        "Sockets in the time-wait table, by owner and destination.",
     );
     let mut rest: BTreeMap<Arc<str>, u64> = BTreeMap::new();
     let mut named = Vec::new();

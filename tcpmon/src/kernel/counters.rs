@@ -221,6 +221,10 @@ impl CounterMaps {
         for key in keys.into_iter().filter(|key| key.netns == netns && !is_kept(key.net_cookie)) {
             absent_is_fine(self.entered.remove(&key))?;
         }
+        let keys: Vec<FailureKey> = self.failures.keys().collect::<Result<_, _>>()?;
+        for key in keys.into_iter().filter(|key| key.netns == netns && !is_kept(key.net_cookie)) {
+            absent_is_fine(self.failures.remove(&key))?;
+        }
         Ok(())
     }
 }

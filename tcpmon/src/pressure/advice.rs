@@ -8,6 +8,7 @@ use super::{
     Assessed,
     alerts::{Alert, AlertName},
     facts::{Facts, NamespaceFacts, Route},
+    usage::capacity,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -16,6 +17,7 @@ use std::{
 
 pub use crate::model::report::AdviceRow as Advice;
 pub(super) use ports::{Shortage, short_of_ports};
+use sysctls::WIDER_RANGE;
 
 /// Routes that advice is given for, at most: the fullest.
 const ROUTES: usize = 3;
@@ -95,12 +97,12 @@ pub(super) fn add_to<'a>(
             }
             (AlertName::CloseWaitLeak, _) => vec![leak(alert)],
             (_, Some(route)) => {
-                let netns = Arc::clone(&alert.subject.netns);
-                let short = by_route
-                    .get(&(&*netns, route))
-                    .and_then(|it| Some(shortage(by_name.get(&*netns)?, it)));
-                // Where nobody is seen on it any more there is nothing to go by.
-                short.map_or_else(Vec::new, |short| short_of_ports(&short))
+                let name = Arc::clone(&alert.subject.netns);
+                match (by_name.get(&*name), by_route.get(&(&*name, route))) {
+                    (Some(netns), Some(it)) => short_of_ports(&shortage(netns, it)),
+                    (Some(netns), None) => nobody_seen(netns, route),
+                    (None, _) => Vec::new(),
+                }
             }
             (_, None) => Vec::new(),
         };
@@ -129,6 +131,28 @@ fn shortage<'a>(netns: &'a NamespaceFacts, it: &Assessed) -> Shortage<'a> {
         without_timestamps: ports.without_timestamps,
         rate: it.forecast.map(|forecast| forecast.rate),
     }
+}
+
+/// What helps where nobody is seen to hold a port towards there: those who were refused have gone,
+/// or it is bind() that took the ports.
+fn nobody_seen(netns: &NamespaceFacts, route: Route) -> Vec<Advice> {
+    let offered = netns.sysctls.ephemeral_ports();
+    let short = Shortage {
+        sysctls: &netns.sysctls,
+        route: Some(route),
+        capacity: capacity(netns).or(offered).unwrap_or(0),
+        live: 0,
+        time_wait: 0,
+        fin_wait2: 0,
+        without_timestamps: 0,
+        rate: None,
+    };
+    let mut advice = short_of_ports(&short);
+    if short.capacity == 0 {
+        // No address more, here or there, has a port to offer.
+        advice.retain(|it| it.id == WIDER_RANGE);
+    }
+    advice
 }
 
 fn text(id: &str, title: &str) -> Advice {

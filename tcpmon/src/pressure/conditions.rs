@@ -140,6 +140,10 @@ fn buckets(
         route: None,
         owner: None,
     };
+    let owners = || {
+        let most = netns.time_wait_owners.iter().take(NAMED);
+        most.map(|it| Share { owner: it.owner.clone(), ports: it.sockets }).collect()
+    };
     let most = netns.sysctls.tcp_max_tw_buckets.and_then(|most| u32::try_from(most).ok());
     let overflowed =
         netns.time_wait_overflow.and_then(|total| remembered.step(at, total, thresholds.failure));
@@ -153,7 +157,7 @@ fn buckets(
                 "{overflowed} sockets found the time-wait table full (tcp_max_tw_buckets \
                  {most}): their connections ended without TIME_WAIT"
             ),
-            owners: Vec::new(),
+            owners: owners(),
         });
         return;
     }
@@ -168,7 +172,7 @@ fn buckets(
             severity: Severity::Warning,
             at_once: false,
             summary: format!("{sockets} sockets in TIME_WAIT, of tcp_max_tw_buckets {most}"),
-            owners: Vec::new(),
+            owners: owners(),
         });
     }
 }

@@ -32,6 +32,8 @@ pub struct NamespaceFacts {
     pub holders: Vec<PortHolder>,
     /// Sockets in the time-wait table, whatever their port; `None` where that is not known.
     pub time_wait: Option<u64>,
+    /// Whose these are, the most first, as far as they have been counted; each owner once.
+    pub time_wait_owners: Vec<Waiting>,
     /// Sockets that the time-wait table had no room for since the daemon watches, a count that
     /// never falls; `None` where that is not known.
     pub time_wait_overflow: Option<u64>,
@@ -76,6 +78,15 @@ pub struct PortHolder {
     pub time_wait_entered: u64,
     /// Sockets in the time-wait table with the substate FIN_WAIT2: nobody may take these over.
     pub fin_wait2: u64,
+}
+
+/// Sockets in the time-wait table of one owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Whose they are; `None` where that is unknown.
+    pub owner: Option<Arc<str>>,
+    /// All of them, whatever their substate and their port.
+    pub sockets: u64,
 }
 
 /// Sockets in CLOSE_WAIT of one owner: the peer has closed, the program has not.

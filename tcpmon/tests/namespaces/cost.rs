@@ -47,7 +47,7 @@ fn times(runs: usize, mut work: impl FnMut()) -> (Duration, Duration) {
 #[ignore = "a measurement, of use in a release build only"]
 fn of_a_pass_over_2000_processes() {
     let _crowd = Crowd::of(2_000);
-    let mut namespaces = Namespaces::new(Scope::All, ContainerNames::new());
+    let mut namespaces = Namespaces::new(Scope::All, ContainerNames::new(), usize::MAX);
     let mut now = Instant::now();
     let mut processes = 0;
     let (least, middle) = times(51, || {
@@ -62,7 +62,7 @@ fn of_a_pass_over_2000_processes() {
 #[ignore = "a measurement, of use in a release build only"]
 fn of_a_visit() {
     let named = Named::new();
-    let mut namespaces = Namespaces::new(Scope::All, ContainerNames::new());
+    let mut namespaces = Namespaces::new(Scope::All, ContainerNames::new(), usize::MAX);
     while !namespaces.refresh(Instant::now()).complete {}
     let there = namespaces.get(named.inode()).expect("a namespace");
     let visitor = Visitor::new().expect("a visitor");

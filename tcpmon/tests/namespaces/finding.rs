@@ -20,7 +20,7 @@ struct Follower {
 impl Follower {
     fn new() -> Self {
         let containers = ContainerNames::new();
-        let namespaces = Namespaces::new(Scope::All, Arc::clone(&containers));
+        let namespaces = Namespaces::new(Scope::All, Arc::clone(&containers), usize::MAX);
         Self { namespaces, containers, now: Instant::now() }
     }
 

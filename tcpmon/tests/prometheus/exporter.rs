@@ -34,6 +34,7 @@ tcpmon_events_lost_total{where="ring"} 0
 tcpmon_map_insert_failures_total{flag="--max-sockets"} 0
 tcpmon_snapshot_cpu_seconds_total N
 tcpmon_snapshot_duration_seconds 0.01
+tcpmon_namespaces_unwatched 0
 tcpmon_snapshot_lag_seconds 0
 tcpmon_probe_run_seconds_total{probe="inet_sock_set_state"} N
 tcpmon_probe_runs_total{probe="inet_sock_set_state"} N

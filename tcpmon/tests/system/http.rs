@@ -1,7 +1,8 @@
 //! The HTTP interface, as Prometheus, a probe of Kubernetes and a script see it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use xtask::lab::{Addresses, Recipe};
@@ -153,5 +154,29 @@ fn a_page_elsewhere_cannot_make_a_browser_read_the_stream() {
     for host in ["127.0.0.1:10066", "[::1]:10066", "localhost:10066"] {
         let answer = daemon.get_by_tcp("/", &[("Host", host)]);
         assert_eq!(answer.status, 200, "{host}");
+    }
+}
+
+#[test]
+fn who_dawdles_is_hung_up_on() {
+    let turn = Turn::shared();
+    let daemon = Daemon::start(&turn, &[]);
+    let whole = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // A request without its end, one whose second never comes, and none at all.
+    let clients = [&whole[..20], whole, ""].map(|sent| {
+        let mut client = TcpStream::connect(daemon.address()).expect("a connection");
+        client.set_read_timeout(Some(PATIENCE)).expect("a bound");
+        client.write_all(sent.as_bytes()).expect("a part of a request");
+        (sent, client)
+    });
+    let begun = Instant::now();
+    for (sent, mut client) in clients {
+        let mut told = String::new();
+        // To be reset is to be hung up on too.
+        if let Err(error) = client.read_to_string(&mut told) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{sent:?}");
+        }
+        assert!(told.is_empty() || sent == whole || told.contains(" 408 "), "{sent:?}: {told}");
+        assert!(begun.elapsed() > Duration::from_secs(5), "{sent:?}: at once");
     }
 }

@@ -11,6 +11,7 @@ mod counters;
 mod ending;
 mod exhaustion;
 mod faults;
+mod hostile;
 mod http;
 mod latency;
 mod limits;

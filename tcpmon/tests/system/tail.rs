@@ -1,5 +1,7 @@
 //! `tcpmon tail`: its filters, its columns, and life without a daemon.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use xtask::lab::{Addresses, Lab, Recipe};
 
@@ -159,10 +161,12 @@ fn count_ends_it_and_so_does_a_closed_pipe() {
     let mut line = String::new();
     std::io::BufRead::read_line(&mut head, &mut line).expect("a line");
     assert!(line.starts_with("{\"ts\""), "{line}");
+    // Nothing more happens there until the socket leaves TIME_WAIT, a minute later.
+    let closed = Instant::now();
     drop(head);
-    lab.perform(Recipe::ClientFirst, None).expect("a connection that nobody wants to see");
     let cut = finish(child);
     assert_eq!((cut.code, cut.stderr.as_str()), (Some(0), ""));
+    assert!(closed.elapsed() < Duration::from_secs(20), "it waited for an event");
 
     assert_eq!(five.lines.rest().len(), 5);
     let five = five.finish();
@@ -268,7 +272,7 @@ fn standalone_ends_by_signal() {
     let mut first = None;
     eventually("a first line", || {
         lab.perform(Recipe::Refused, Some(1)).expect("a connection");
-        first = tail.lines.next_within(std::time::Duration::from_millis(20));
+        first = tail.lines.next_within(Duration::from_millis(20));
         first.is_some().then_some(())
     });
     let finished = tail.end(Signal::TERM);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::export::levels::{Holder, KernelCounts};
+use tcpmon_common::TimeWaits;
 
 #[test]
 fn entries_that_no_probe_saw_are_in_the_report_as_in_the_metrics() {
@@ -12,6 +13,7 @@ fn entries_that_no_probe_saw_are_in_the_report_as_in_the_metrics() {
     };
     let named = |netns: &str| NamespaceSample { netns: netns.into(), ..Default::default() };
     let sample = TimeWaitSample {
+        counts: vec![("blue".into(), TimeWaits { nameless: 8, ..TimeWaits::default() })],
         entered: vec![(("shop".into(), Some("api".into())), 10), (("shop".into(), None), 2)],
         namespaces: vec![
             NamespaceSample {
@@ -42,6 +44,7 @@ fn entries_that_no_probe_saw_are_in_the_report_as_in_the_metrics() {
         ("blue", "unknown", Some(6), 7),
         ("shop", "api", Some(4), 10),
         ("shop", "unknown", Some(1), 5),
+        ("blue", "other", None, 8),
         ("gone", "unknown", None, 1),
     ];
     assert_eq!(told, wanted);

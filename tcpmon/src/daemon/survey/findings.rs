@@ -22,6 +22,8 @@ pub struct Findings {
     pub censuses: u64,
     /// CPU time of the survey so far, in seconds.
     pub cpu: Duration,
+    /// Namespaces that are there and not watched, since there are so many.
+    pub unwatched: usize,
     /// Age of the oldest census after which something has changed; zero where none has.
     pub lag: Duration,
 }

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{kernel::namespaces::Changes, model::net_counters::NetCounters};
 use aya::maps::MapError;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 use tcpmon_common::TimeWaits;
 
 /// Passes of the search for namespaces after which counts of a namespace that nothing leads to are
@@ -39,17 +42,23 @@ impl Surveyor {
         self.first_pass &= !changes.complete;
         if changes.complete {
             let known = &self.known;
-            self.lost
-                .retain(|inode, _| time_waits.contains_key(inode) && !known.contains_key(inode));
-            for (inode, counts) in time_waits {
-                if self.known.contains_key(inode) || counts.balance() > 0 {
+            let mut counted: HashSet<u32> = time_waits.keys().copied().collect();
+            // These are counted in namespaces too that are not watched, or out of reach.
+            if changes.processes > 0 && changes.refused == 0 {
+                counted.extend(lock(&self.counters).failures()?.iter().map(|(key, _)| key.netns));
+            }
+            let beyond = self.namespaces.beyond();
+            counted.retain(|inode| !known.contains_key(inode) && !beyond.contains(inode));
+            self.lost.retain(|inode, _| counted.contains(inode));
+            for inode in counted {
+                if time_waits.get(&inode).is_some_and(|counts| counts.balance() > 0) {
                     continue;
                 }
-                let missed = self.lost.entry(*inode).or_default();
+                let missed = self.lost.entry(inode).or_default();
                 *missed += 1;
                 if *missed >= PASSES_MISSED {
-                    lock(&self.counters).forget_namespace(*inode, None)?;
-                    self.keep.names.forget_netns(*inode);
+                    lock(&self.counters).forget_namespace(inode, None)?;
+                    self.keep.names.forget_netns(inode);
                 }
             }
         }

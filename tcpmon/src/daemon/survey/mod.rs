@@ -42,6 +42,8 @@ pub struct Sources {
     pub names: Arc<Names>,
     /// Which namespaces are visited.
     pub scope: namespaces::Scope,
+    /// How many of them at most.
+    pub most_namespaces: usize,
     /// The probes watch the time-wait table, so there is a ledger to be kept.
     pub exact: bool,
     /// Share of one CPU that the survey may take.
@@ -145,7 +147,7 @@ pub fn start(sources: Sources, health: Health) -> io::Result<(Survey, JoinHandle
     let work = move || {
         privileges::shed(Role::Survey);
         let containers = Arc::clone(sources.names.containers());
-        let namespaces = Namespaces::new(sources.scope, containers);
+        let namespaces = Namespaces::new(sources.scope, containers, sources.most_namespaces);
         let mut surveyor = match Surveyor::new(sources, namespaces, Instant::now()) {
             Ok(surveyor) => surveyor,
             Err(error) => {

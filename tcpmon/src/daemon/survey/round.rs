@@ -137,6 +137,7 @@ impl Surveyor {
             counted: Arc::clone(&self.counted),
             censuses: self.censuses,
             cpu: self.cpu,
+            unwatched: self.namespaces.beyond().len(),
             lag: self.known.values().map(age).max().unwrap_or_default(),
         }
     }
@@ -162,13 +163,20 @@ impl Surveyor {
             }
             (counters.totals()?, time_waits)
         };
-        for inode in time_waits.keys().filter(|inode| !self.known.contains_key(inode)) {
+        let beyond = self.namespaces.beyond();
+        let is_new = |inode: &&u32| !self.known.contains_key(inode) && !beyond.contains(inode);
+        for inode in time_waits.keys().filter(is_new) {
             // To be asked for is what makes a search for namespaces come soon.
             let _ = self.keep.names.containers().name(*inode);
         }
         if self.namespaces.is_due(now) {
             let changes = self.namespaces.refresh(now);
             self.follow(&changes, &time_waits)?;
+            if !self.namespaces.beyond().is_empty() {
+                let more = "there are more network namespaces than --max-namespaces: \
+                            tcpmon_namespaces_unwatched says by how many; raise it";
+                complain(&mut self.complaints, &more);
+            }
         }
         if self.visit_each(now, &totals, &time_waits, is_over)? {
             // The way to one leads nowhere: it has gone, and another may have its number already.

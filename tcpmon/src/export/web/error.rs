@@ -39,3 +39,11 @@ pub enum WebError {
         path: PathBuf,
     },
 }
+
+impl WebError {
+    /// Whether it is only that this user may not read a file: another may.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Read { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied)
+    }
+}

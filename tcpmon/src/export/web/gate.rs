@@ -8,11 +8,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// What is known of the other end of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
+    /// Where it is; `None` on the Unix socket.
+    pub host: Option<IpAddr>,
     /// It has shown a certificate, and that was found good.
     pub certified: bool,
 }
@@ -39,7 +41,7 @@ pub async fn gate(State(Gate(web)): State<Gate>, mut request: Request, next: Nex
         let asked = !rules.passwords.is_empty() && !HEALTH.contains(&request.uri().path());
         let verdict = if asked {
             let shown = only(request.headers(), &header::AUTHORIZATION).map(HeaderValue::as_bytes);
-            rules.passwords.check(shown).await
+            rules.passwords.check(shown, peer.host).await
         } else {
             Verdict::Right
         };

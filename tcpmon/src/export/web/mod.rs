@@ -148,13 +148,14 @@ impl Web {
     fn replace(&self, path: &Path, looked: &mut Looked) -> Result<(), WebError> {
         // Taken before reading: what changes meanwhile is read once more.
         looked.stamps = stamps(&self.files());
-        let rules = read(path)?;
+        let mut rules = read(path)?;
         let before = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
         let opens = before.tls.is_some() && rules.tls.is_none()
             || before.are_strict() && !rules.are_strict();
         if opens {
             return Err(WebError::Opens { path: path.to_owned() });
         }
+        rules.passwords = rules.passwords.in_place_of(&before.passwords);
         if rules.files != before.files {
             looked.stamps = stamps(&rules.files);
         }

@@ -6,9 +6,11 @@
 //! guessing takes no more than a fraction of one CPU.
 
 use super::credentials::credentials;
+use crate::export::seats::Seats;
 use ring::{hmac, rand};
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -22,6 +24,8 @@ const PAUSE: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many wait for a turn at most.
 const QUEUE: usize = 16;
+/// Of these from one host.
+const OF_ONE_HOST: usize = 4;
 
 /// What came of a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +50,7 @@ struct Inner {
     /// Of each user the digest of the password that was right.
     right: Mutex<HashMap<String, hmac::Tag>>,
     turn: Semaphore,
-    queue: Semaphore,
+    queue: Seats,
 }
 
 impl std::fmt::Debug for Inner {
@@ -57,19 +61,20 @@ impl std::fmt::Debug for Inner {
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self(Arc::new(Inner::new(BTreeMap::new(), String::new(), [0; 32])))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
+        Self(Arc::new(Inner::new(BTreeMap::new(), String::new(), key)))
     }
 }
 
 impl Inner {
-    fn new(users: BTreeMap<String, String>, nobody: String, key: [u8; 32]) -> Self {
+    fn new(users: BTreeMap<String, String>, nobody: String, key: hmac::Key) -> Self {
         Self {
             users,
             nobody,
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            key,
             right: Mutex::default(),
             turn: Semaphore::new(1),
-            queue: Semaphore::new(QUEUE),
+            queue: Seats::new(QUEUE, OF_ONE_HOST),
         }
     }
 }
@@ -99,10 +104,23 @@ impl Passwords {
         }
         let Some((_, hash)) = highest else { return Ok(Self::default()) };
         let nobody = hash.clone();
-        let key = rand::generate(&rand::SystemRandom::new())
+        let key: [u8; 32] = rand::generate(&rand::SystemRandom::new())
             .map_err(|_| "the system gives no random numbers".to_owned())?
             .expose();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         Ok(Self(Arc::new(Inner::new(users, nobody, key))))
+    }
+
+    /// These in place of `before`, whose right passwords stay known: a digest is of the hash too, so
+    /// that none outlives a change of it. Else a change of the file would have every scraper stand
+    /// in line with those who guess.
+    pub(super) fn in_place_of(self, before: &Self) -> Self {
+        if self.is_empty() || before.is_empty() {
+            return self;
+        }
+        let right = before.0.right.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let inner = Inner::new(self.0.users.clone(), self.0.nobody.clone(), before.0.key.clone());
+        Self(Arc::new(Inner { right: Mutex::new(right), ..inner }))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -110,14 +128,18 @@ impl Passwords {
     }
 
     /// Looks at the value of an Authorization header (RFC 7617).
-    pub(super) async fn check(&self, authorization: Option<&[u8]>) -> Verdict {
+    pub(super) async fn check(
+        &self,
+        authorization: Option<&[u8]>,
+        from: Option<IpAddr>,
+    ) -> Verdict {
         let Some((user, password)) = authorization.and_then(credentials) else {
             return Verdict::Wrong;
         };
         if self.was_right(&user, &password) {
             return Verdict::Right;
         }
-        let Ok(_place) = self.0.queue.try_acquire() else { return Verdict::Busy };
+        let Some(_seat) = self.0.queue.try_take(from) else { return Verdict::Busy };
         let inner = Arc::clone(&self.0);
         let work = async move {
             let turn = tokio::time::timeout(PATIENCE, inner.turn.acquire()).await;
@@ -200,11 +222,14 @@ mod tests {
         let hash = bcrypt::hash("secret", 10).expect("a hash");
         let passwords = users(&[("prometheus", &hash)]).expect("users");
         let began = Instant::now();
-        assert_eq!(passwords.check(Some(&basic("prometheus:secret"))).await, Verdict::Right);
+        assert_eq!(passwords.check(Some(&basic("prometheus:secret")), None).await, Verdict::Right);
         let once = began.elapsed();
         let began = Instant::now();
         for _ in 0..1000 {
-            assert_eq!(passwords.check(Some(&basic("prometheus:secret"))).await, Verdict::Right);
+            assert_eq!(
+                passwords.check(Some(&basic("prometheus:secret")), None).await,
+                Verdict::Right
+            );
         }
         assert!(
             began.elapsed() < once * 10,
@@ -213,31 +238,71 @@ mod tests {
         );
         // A right user's memory does not help with another password, nor another user.
         for wrong in ["prometheus:Secret", "prometheus:", "nobody:secret"] {
-            assert_eq!(passwords.check(Some(&basic(wrong))).await, Verdict::Wrong, "{wrong}");
+            assert_eq!(passwords.check(Some(&basic(wrong)), None).await, Verdict::Wrong, "{wrong}");
         }
-        assert_eq!(passwords.check(None).await, Verdict::Wrong);
+        assert_eq!(passwords.check(None, None).await, Verdict::Wrong);
     }
 
     #[tokio::test]
     async fn guessing_waits_and_the_scraper_does_not() {
         let hash = bcrypt::hash("secret", 8).expect("a hash");
         let passwords = users(&[("prometheus", &hash)]).expect("users");
-        assert_eq!(passwords.check(Some(&basic("prometheus:secret"))).await, Verdict::Right);
+        assert_eq!(passwords.check(Some(&basic("prometheus:secret")), None).await, Verdict::Right);
         let guesses: Vec<_> = (0..QUEUE * 4)
             .map(|guess| {
                 let passwords = passwords.clone();
                 let value = basic(&format!("prometheus:{guess}"));
-                tokio::spawn(async move { passwords.check(Some(&value)).await })
+                tokio::spawn(async move { passwords.check(Some(&value), None).await })
             })
             .collect();
         tokio::task::yield_now().await;
         let began = Instant::now();
-        assert_eq!(passwords.check(Some(&basic("prometheus:secret"))).await, Verdict::Right);
+        assert_eq!(passwords.check(Some(&basic("prometheus:secret")), None).await, Verdict::Right);
         assert!(began.elapsed() < Duration::from_secs(1));
         let mut verdicts = HashMap::new();
         for guess in guesses {
             *verdicts.entry(format!("{:?}", guess.await.expect("a verdict"))).or_insert(0) += 1;
         }
         assert!(verdicts["Busy"] >= QUEUE * 3 && !verdicts.contains_key("Right"), "{verdicts:?}");
+    }
+
+    #[tokio::test]
+    async fn who_guesses_from_one_host_keeps_no_other_out() {
+        let hash = bcrypt::hash("secret", 8).expect("a hash");
+        let passwords = users(&[("prometheus", &hash)]).expect("users");
+        let host = |last| Some(IpAddr::from([192, 0, 2, last]));
+        let guesses: Vec<_> = (0..QUEUE)
+            .map(|guess| {
+                let passwords = passwords.clone();
+                let value = basic(&format!("prometheus:{guess}"));
+                tokio::spawn(async move { passwords.check(Some(&value), host(1)).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let scraper = passwords.check(Some(&basic("prometheus:secret")), host(2)).await;
+        assert_eq!(scraper, Verdict::Right, "though it was not known before");
+        for guess in guesses {
+            assert_ne!(guess.await.expect("a verdict"), Verdict::Right);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_right_is_still_known_after_a_reload_unless_it_was_changed() {
+        let [one, other] = ["secret", "terces"].map(|it| bcrypt::hash(it, 4).expect("a hash"));
+        let before = users(&[("prometheus", &one), ("ops", &one)]).expect("users");
+        for user in ["prometheus", "ops"] {
+            let value = basic(&format!("{user}:secret"));
+            assert_eq!(before.check(Some(&value), None).await, Verdict::Right);
+        }
+        let after = users(&[("prometheus", &one), ("ops", &other)]).expect("users");
+        let after = after.in_place_of(&before);
+        assert!(after.was_right("prometheus", b"secret"));
+        assert!(!after.was_right("ops", b"secret") && !after.was_right("ops", b"terces"));
+        assert_eq!(after.check(Some(&basic("ops:secret")), None).await, Verdict::Wrong);
+        assert_eq!(after.check(Some(&basic("ops:terces")), None).await, Verdict::Right);
+        // Of nobody nothing is known, and nobody's key is no secret.
+        assert!(!Passwords::default().in_place_of(&after).was_right("prometheus", b"secret"));
+        let first = users(&[("prometheus", &one)]).expect("users");
+        assert!(!first.in_place_of(&Passwords::default()).was_right("prometheus", b"secret"));
     }
 }

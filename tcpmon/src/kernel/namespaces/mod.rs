@@ -12,7 +12,7 @@ mod containers;
 mod known;
 mod search;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -73,7 +73,11 @@ pub struct Namespaces {
     containers: Arc<ContainerNames>,
     /// How many processes one pass looks at.
     per_pass: usize,
+    /// How many namespaces are known at most.
+    most: usize,
     known: BTreeMap<u32, Known>,
+    /// Those that the last round found beside as many.
+    beyond: BTreeSet<u32>,
     round: Option<Round>,
     /// When the last pass was, and at how many processes it looked.
     passed: Option<(Instant, usize)>,
@@ -84,20 +88,28 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Nothing is known before the first pass. Passes tell `containers` what they find.
+    /// Nothing is known before the first pass. Passes tell `containers` what they find. `most`: so
+    /// many namespaces are followed at most, the host's included; users may make any number.
     #[must_use]
-    pub fn new(scope: Scope, containers: Arc<ContainerNames>) -> Self {
+    pub fn new(scope: Scope, containers: Arc<ContainerNames>, most: usize) -> Self {
         let places = Places { proc: "/proc".into(), folders: netns::folders() };
-        Self::with_places(scope, places, containers)
+        Self::with_places(scope, places, containers, most)
     }
 
-    fn with_places(scope: Scope, places: Places, containers: Arc<ContainerNames>) -> Self {
+    fn with_places(
+        scope: Scope,
+        places: Places,
+        containers: Arc<ContainerNames>,
+        most: usize,
+    ) -> Self {
         Self {
             scope,
             places,
             containers,
             per_pass: PROCESSES_PER_PASS,
+            most,
             known: BTreeMap::new(),
+            beyond: BTreeSet::new(),
             round: None,
             passed: None,
             regular: None,
@@ -164,6 +176,12 @@ impl Namespaces {
         self.known.get(&inode).filter(|known| known.missed == 0).map(|known| &known.namespace)
     }
 
+    /// Namespaces that are there and not followed, since there are so many.
+    #[must_use]
+    pub fn beyond(&self) -> &BTreeSet<u32> {
+        &self.beyond
+    }
+
     /// What the mounts and this part of the round show.
     fn search(&mut self, host: Option<u32>, changes: &mut Changes) -> BTreeMap<u32, Ways> {
         let mut round = self.round.take().unwrap_or_else(|| Round::begin(&self.places.proc, host));
@@ -202,7 +220,18 @@ impl Namespaces {
                 stays
             });
         }
+        if changes.complete {
+            self.beyond.clear();
+        }
         for (inode, mut ways) in found {
+            // The host's has its place whether it has been found yet or not.
+            let kept_free = usize::from(host.is_some_and(|host| !self.known.contains_key(&host)));
+            let is_full = self.known.len() + kept_free >= self.most && host != Some(inode);
+            if is_full && !self.known.contains_key(&inode) {
+                self.beyond.insert(inode);
+                continue;
+            }
+            self.beyond.remove(&inode);
             match self.known.get_mut(&inode) {
                 // Half a round shows not all ways, so that it cannot show that all are others.
                 Some(known) if !changes.complete => {

@@ -184,7 +184,7 @@ pub fn try_each() -> Vec<ProbeCheck> {
         ProbeCheck {
             name: "sock_diag",
             purpose: "lists sockets by destination and state",
-            without: None,
+            without: Some("tcpmon_sockets and what ports are taken by is not told"),
             result: sock_diag::list(States::BUT_TIME_WAIT, |_| {})
                 .map_err(|error| format!("{error}; the kernel needs tcp_diag (modprobe tcp_diag)")),
         },

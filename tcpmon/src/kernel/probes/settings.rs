@@ -34,7 +34,7 @@ pub struct MapSizes {
     pub failures: u32,
     /// Accepted sockets that wait for their second transition.
     pub embryos: u32,
-    /// Network namespaces whose time-wait sockets are counted.
+    /// Network namespaces that are watched, and whose time-wait sockets are counted.
     pub namespaces: u32,
     /// Groups of sockets in the time-wait table that are counted apart: at most
     /// [`tcpmon_common::MAX_CELLS`].

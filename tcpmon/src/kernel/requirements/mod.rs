@@ -263,8 +263,8 @@ fn judge_lockdown(lockdown: &Lockdown) -> Check {
         Lockdown::Mode(mode) => unknown(
             name,
             format!(
-                "{mode}: the kernel refuses bpf_probe_read_kernel(), which the probes do not \
-                 call; whether it takes them shows only when they are loaded"
+                "{mode}: the kernel refuses bpf_probe_read_kernel(), which only the probes \
+                 on timers call; whether it takes the others shows only when they are loaded"
             ),
         ),
         Lockdown::Unknown(why) => unknown(name, why.clone()),

@@ -12,6 +12,9 @@ use crate::pressure::usage::may_reuse;
 /// (`ipv4_local_port_range()`, net/ipv4/sysctl_net_ipv4.c).
 const WIDE: (u32, u32) = (2_048, 65_001);
 
+/// The advice to widen the range.
+pub(super) const WIDER_RANGE: &str = "wider-range";
+
 /// `None` where it is on, or would change nothing.
 pub(super) fn reuse(short: &Shortage<'_>) -> Option<Advice> {
     let already = match short.route {
@@ -106,7 +109,7 @@ pub(super) fn wider(short: &Shortage<'_>) -> Option<Advice> {
                reserve those first, as in sysctl -w net.ipv4.ip_local_reserved_ports=8080,9090-9100"
             .to_owned(),
         unless: "services listen on ports all over the range".to_owned(),
-        ..text("wider-range", "Widen the range of local ports")
+        ..text(WIDER_RANGE, "Widen the range of local ports")
     })
 }
 

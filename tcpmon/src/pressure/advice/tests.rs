@@ -166,3 +166,16 @@ fn ports_that_may_be_taken_over_are_no_reason() {
         assert!(told.firing.is_empty() && told.advice.is_empty(), "{told:?}");
     }
 }
+
+#[test]
+fn a_refusal_has_advice_though_nobody_is_seen_to_hold_a_port() {
+    let far = route("10.0.0.1", "10.0.0.2");
+    let advised = |bound_ports| {
+        let netns =
+            NamespaceFacts { bound_ports, sysctls: sysctls(0, 1), ..namespace(0, Vec::new()) };
+        nobody_seen(&netns, far).into_iter().map(|it| it.id).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(advised(None), "wider-range more-sources more-destinations own-range");
+    assert_eq!(advised(Some(100)), "wider-range more-sources more-destinations own-range");
+    assert_eq!(advised(Some(28_232)), "wider-range", "bind() has taken them all");
+}

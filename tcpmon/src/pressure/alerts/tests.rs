@@ -5,7 +5,7 @@ use crate::{
     model::sysctls::Sysctls,
     pressure::{
         Pressure,
-        facts::{CloseWait, NamespaceFacts, PortFailures},
+        facts::{CloseWait, NamespaceFacts, PortFailures, Waiting},
         usage::tests::{holder, namespace, route},
     },
 };
@@ -174,6 +174,27 @@ fn the_table_warns_when_it_is_nearly_full_and_cries_when_it_was() {
     // A minute after, it is nearly full still; then for ten seconds it is not.
     assert_eq!(seconds(&told, &format!("-c{name}")), [83]);
     assert_eq!(seconds(&told, &format!("-w{name}")), [13, 113]);
+}
+
+#[test]
+fn a_full_table_names_who_fills_it() {
+    let waiting = |owner: Option<&str>, sockets| Waiting { owner: owner.map(Into::into), sockets };
+    let owners = vec![waiting(Some("api"), 900), waiting(None, 90), waiting(Some("web"), 10)];
+    let facts = |second, overflow| Facts {
+        at: Duration::from_secs(second),
+        namespaces: vec![NamespaceFacts {
+            time_wait: Some(1_000),
+            time_wait_overflow: Some(overflow),
+            time_wait_owners: owners.clone(),
+            ..namespace(0, Vec::new())
+        }],
+    };
+    let mut pressure = Pressure::default();
+    pressure.step(&facts(0, 0));
+    let told = pressure.step(&facts(1, 1));
+    let named: Vec<_> =
+        told.firing[0].owners.iter().map(|it| (it.owner.as_deref(), it.ports)).collect();
+    assert_eq!(named, [(Some("api"), 900), (None, 90), (Some("web"), 10)]);
 }
 
 #[test]

@@ -149,5 +149,11 @@ fn a_full_table_is_told_at_once() {
             .filter(|it| it["severity"] == "critical")
     });
     assert!(raised["summary"].as_str().expect("words").contains("40"), "{raised}");
+    eventually("who fills it to be named", || {
+        let told = alert(&daemon, &netns, "TcpTimeWaitBucketsNearlyFull")?;
+        let most = told["owners"].as_array()?.first()?["ports"].as_u64()?;
+        assert!(most <= 40, "{told}");
+        (most > 20).then_some(())
+    });
     load.end();
 }

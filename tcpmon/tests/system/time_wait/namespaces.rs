@@ -55,6 +55,26 @@ fn that_is_removed_takes_its_series_along_ipv6() {
     takes_its_series_along(Addresses::Ipv6);
 }
 
+#[test]
+fn that_ends_takes_its_failures_along() {
+    let turn = Turn::shared();
+    let daemon = Daemon::start(&turn, &PROMPT);
+    let mut lab = lab::open(Addresses::Ipv4);
+    let doomed = lab.namespaces()[0].clone();
+    lab::perform(&mut lab, Recipe::Exhausted, 3).expect("failures");
+    let is_failure = |line: &String| line.starts_with("tcpmon_connect_port_failures_total");
+    eventually("the failures to be told", || {
+        labelled(&daemon.metrics(), &doomed).iter().any(is_failure).then_some(())
+    });
+    drop(lab);
+    eventually("the series of the namespace to go", || {
+        let mut left = labelled(&daemon.metrics(), &doomed);
+        // That an alert has ended is told for a while.
+        left.retain(|line| !(line.starts_with("tcpmon_alert_firing") && line.ends_with(" 0")));
+        left.is_empty().then_some(())
+    });
+}
+
 /// The kernel gives the lowest free inode to the next namespace: whatever the daemon keeps under
 /// that number is another's.
 #[test]

@@ -29,6 +29,11 @@ pub(super) const PLAIN: &str = "0::/system.slice/cron.service\n";
 
 impl Machine {
     pub(super) fn new() -> Self {
+        Self::with_most(usize::MAX)
+    }
+
+    /// A machine of which so many namespaces are followed.
+    pub(super) fn with_most(most: usize) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let path = |name: &str| folder.path().join(name);
         for name in ["proc/self/ns", "proc/1/ns", "run/netns", "run/docker"] {
@@ -39,7 +44,7 @@ impl Machine {
         }
         let places = Places { proc: path("proc"), folders: vec![path("run/netns")] };
         let containers = ContainerNames::new();
-        let namespaces = Namespaces::with_places(Scope::All, places, Arc::clone(&containers));
+        let namespaces = Namespaces::with_places(Scope::All, places, Arc::clone(&containers), most);
         let mounted = Vec::new();
         Self { mounted, folder, now: Instant::now(), containers, namespaces }
     }

@@ -227,6 +227,27 @@ fn passes_come_sooner_when_there_is_reason() {
 }
 
 #[test]
+fn of_more_than_are_followed_the_rest_waits_until_one_has_gone() {
+    let mut machine = Machine::with_most(3);
+    for pid in 41..=45 {
+        machine.process(pid, pid, PLAIN);
+    }
+    let changes = machine.pass();
+    assert_eq!(changes.arrived, [41, 42], "the third place is the host's");
+    let beyond: Vec<u32> = machine.namespaces.beyond().iter().copied().collect();
+    assert_eq!(beyond, [43, 44, 45]);
+    assert!(machine.pass().arrived.is_empty());
+    for pid in [41, 45] {
+        machine.end(pid);
+    }
+    assert!(machine.pass().departed.is_empty(), "one round may miss it");
+    let changes = machine.pass();
+    assert_eq!((changes.departed, changes.arrived), (vec![41], vec![43]));
+    let beyond: Vec<u32> = machine.namespaces.beyond().iter().copied().collect();
+    assert_eq!(beyond, [44]);
+}
+
+#[test]
 fn only_our_own() {
     let mut machine = Machine::new();
     machine.process(40, 7, PLAIN);
@@ -242,7 +263,7 @@ fn only_our_own() {
 #[test]
 fn this_machine_has_the_namespace_of_this_process() {
     let own = fs::metadata("/proc/self/ns/net").expect("net").ino();
-    let mut namespaces = Namespaces::new(Scope::All, ContainerNames::new());
+    let mut namespaces = Namespaces::new(Scope::All, ContainerNames::new(), usize::MAX);
     let changes = namespaces.refresh(Instant::now());
     assert!(changes.processes > 0);
     assert!(namespaces.reachable().any(|it| u64::from(it.inode) == own));

@@ -1,4 +1,5 @@
-//! How many connections there may be, in all and from one host.
+//! How many may be served at a time, in all and of one host, so that it takes several hosts to keep
+//! everybody else out.
 
 use std::{
     collections::HashMap,
@@ -7,14 +8,11 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections of one listener at a time; more wait in the kernel's queue.
-const ALL: usize = 256;
-/// Of these from one host, so that it takes several to keep everybody else out.
-const OF_ONE_HOST: usize = 64;
-
+/// Places among those that are served.
 #[derive(Clone, Debug)]
 pub(super) struct Seats {
     room: Arc<Semaphore>,
+    of_one_host: usize,
     hosts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
@@ -26,13 +24,18 @@ pub(super) struct Seat {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for Seats {
-    fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(ALL)), hosts: Arc::default() }
-    }
-}
-
 impl Seats {
+    /// So many in all, and of one host.
+    pub(super) fn new(all: usize, of_one_host: usize) -> Self {
+        Self { room: Arc::new(Semaphore::new(all)), of_one_host, hosts: Arc::default() }
+    }
+
+    /// A seat for somebody from there, if there is one now.
+    pub(super) fn try_take(&self, from: Option<IpAddr>) -> Option<Seat> {
+        let seat = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        self.belongs(Some(seat), from)
+    }
+
     /// Waits for a seat.
     pub(super) async fn take(&self) -> Option<OwnedSemaphorePermit> {
         // Nobody closes the room.
@@ -48,7 +51,7 @@ impl Seats {
         if let Some(host) = from {
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
             let count = hosts.entry(host).or_insert(0);
-            if *count >= OF_ONE_HOST {
+            if *count >= self.of_one_host {
                 return None;
             }
             *count += 1;
@@ -76,10 +79,10 @@ mod tests {
 
     #[tokio::test]
     async fn one_host_does_not_take_all() {
-        let seats = Seats::default();
+        let seats = Seats::new(8, 3);
         let host = |last| Some(IpAddr::from([192, 0, 2, last]));
         let mut taken = Vec::new();
-        for _ in 0..OF_ONE_HOST {
+        for _ in 0..3 {
             let seat = seats.take().await;
             taken.push(seats.belongs(seat, host(1)).expect("a seat"));
         }
@@ -90,8 +93,11 @@ mod tests {
         taken.pop();
         let seat = seats.take().await;
         taken.push(seats.belongs(seat, host(1)).expect("one has left"));
-        drop((taken, other));
-        assert_eq!(seats.room.available_permits(), ALL);
+        assert!(seats.try_take(host(1)).is_none(), "three again");
+        let more: Vec<_> = (3..7).map(|last| seats.try_take(host(last))).collect();
+        assert!(more.iter().all(Option::is_some) && seats.try_take(host(8)).is_none(), "all taken");
+        drop((taken, other, more));
+        assert_eq!(seats.room.available_permits(), 8);
         assert!(seats.hosts.lock().expect("unpoisoned").is_empty());
     }
 }
