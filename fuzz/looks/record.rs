@@ -47,7 +47,10 @@ pub(super) fn look(mut data: &[u8]) {
     let Ok(Line::Event(again)) = parse_line(&written) else { panic!("not read: {text}") };
     assert_eq!((again.cookie, again.netns, again.sport), (event.cookie, event.netns, event.sport));
     assert_eq!((again.old, again.new, again.passage), (event.old, event.new, event.passage));
-    let mut twice = Vec::new();
-    JsonWriter::new().event(&again, &mut twice);
-    assert_eq!(text, String::from_utf8_lossy(&twice));
+    // What stands for bytes that are no text is longer than they are, and a name is cut.
+    if std::str::from_utf8(&record.comm).is_ok() {
+        let mut twice = Vec::new();
+        JsonWriter::new().event(&again, &mut twice);
+        assert_eq!(text, String::from_utf8_lossy(&twice));
+    }
 }

@@ -74,7 +74,7 @@ pub struct FailureKey {
     pub daddr: Address,
     /// Whose call it was.
     pub service: ServiceKey,
-    /// Cookie of the network namespace.
+    /// Cookie of the network namespace; 0 where that is not watched.
     pub net_cookie: u64,
     /// Inode of the network namespace.
     pub netns: u32,

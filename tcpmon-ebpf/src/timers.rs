@@ -35,7 +35,7 @@ const CLOSE: u8 = TcpState::Close.number();
 static ONLY_NETNS: u32 = 0;
 
 #[inline(always)]
-fn is_watched(netns: u32) -> bool {
+pub(crate) fn is_watched(netns: u32) -> bool {
     let only = set_by_daemon(&ONLY_NETNS);
     only == 0 || only == netns
 }

@@ -14,6 +14,7 @@ use crate::{
     record::{Observed, report},
     sockets,
     tally::{self, BPF_ANY, BPF_NOEXIST},
+    timers::is_watched,
 };
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
@@ -246,14 +247,18 @@ fn refused(counters: &mut Counters, observed: &Observed, opener: &Owner) {
 fn count_refused(counters: &mut Counters, observed: &Observed, opener: &Owner) {
     let sock = observed.sock;
     let (saddr, daddr) = sock.addresses();
+    let netns = sock.netns();
+    // Nobody learns that a namespace has ended which is not watched: those that have its number one
+    // after the other share their counts.
+    let net_cookie = if is_watched(netns) { sock.net_cookie() } else { 0 };
     tally::port_failure(
         counters,
         &FailureKey {
             saddr,
             daddr,
             service: service_key(opener, observed.flags & flags::OWNER_KNOWN != 0),
-            net_cookie: sock.net_cookie(),
-            netns: sock.netns(),
+            net_cookie,
+            netns,
             dport: sock.remote_port(),
             family: sock.family as u8,
             reserved: 0,

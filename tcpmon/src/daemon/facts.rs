@@ -73,6 +73,7 @@ impl FactsBuilder {
             let failed = gathered.failures().iter().filter(|(key, _)| is_its(key));
             namespaces.push(NamespaceFacts {
                 inode,
+                net_cookie: found.net_cookie,
                 netns: names.counted_netns(inode),
                 sysctls: found.sysctls.clone(),
                 bound_ports: seen.bound_ports,

@@ -60,8 +60,8 @@ impl Names {
 
     /// The service to count an owner under; `None` where the owner is not known.
     ///
-    /// For what the kernel counts: once given, the name stays until [`Self::keep_counted`] is told
-    /// otherwise. A count that moved to another name would be seen as a restart.
+    /// For what the kernel counts: once given, the name stays until [`Self::forget_uncounted`] is told
+    /// that it is counted no more. A count that moved to another name would be seen as a restart.
     pub fn service_of_key(&self, key: &ServiceKey) -> Option<Arc<str>> {
         let member = Member::of_key(key)?;
         let mut counted = lock(&self.counted_services);
@@ -73,9 +73,15 @@ impl Names {
         Some(name)
     }
 
-    /// Forgets the names of all owners but these, which the kernel counts.
-    pub fn keep_counted(&self, counted: &HashSet<ServiceKey>) {
-        lock(&self.counted_services).retain(|key, _| counted.contains(key));
+    /// The owners that have a name to be counted under.
+    pub fn counted(&self) -> HashSet<ServiceKey> {
+        lock(&self.counted_services).keys().copied().collect()
+    }
+
+    /// Forgets the names of owners that had one `before` and are not `counted` any more.
+    pub fn forget_uncounted(&self, before: &HashSet<ServiceKey>, counted: &HashSet<ServiceKey>) {
+        lock(&self.counted_services)
+            .retain(|key, _| counted.contains(key) || !before.contains(key));
     }
 
     /// The service of a socket's owner, which the kernel may count or not: of the latter there may

@@ -47,7 +47,7 @@ fn alert(row: &AlertRow) -> Alert {
         annotations: Annotations {
             summary: row.summary.clone(),
             description: row.summary.clone(),
-            owners: owners(&row.owners),
+            owners: owners(&row.owners, if row.dst.is_empty() { "sockets" } else { "ports" }),
             advice: row.advice.join("\n"),
             runbook_url: format!("{RUNBOOKS}{}.md", row.alert),
         },
@@ -55,8 +55,8 @@ fn alert(row: &AlertRow) -> Alert {
     }
 }
 
-fn owners(owners: &[OwnerPorts]) -> String {
-    let text = owners.iter().map(|it| format!("{} ({} ports)", it.service, it.ports));
+fn owners(owners: &[OwnerPorts], of_what: &str) -> String {
+    let text = owners.iter().map(|it| format!("{} ({} {of_what})", it.service, it.ports));
     text.collect::<Vec<_>>().join(", ")
 }
 

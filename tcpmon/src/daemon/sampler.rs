@@ -94,13 +94,20 @@ impl Gathered {
 /// Whether the namespace of that number is still the one with the cookie: a number may have been
 /// another's.
 fn is_present(findings: &Findings, inode: u32, cookie: u64) -> bool {
-    findings.namespaces.get(&inode).is_none_or(|it| [0, cookie].contains(&it.net_cookie))
+    let is_its = |found: &Arc<Found>| cookie == 0 || [0, cookie].contains(&found.net_cookie);
+    findings.namespaces.get(&inode).is_none_or(is_its)
 }
 
 /// The counts of those that are.
 fn present(findings: &Findings, counts: &[(u32, TimeWaits)]) -> HashMap<u32, TimeWaits> {
-    let counts = counts.iter();
-    counts.filter(|(inode, it)| is_present(findings, *inode, it.net_cookie)).copied().collect()
+    let mut present: HashMap<u32, TimeWaits> = HashMap::new();
+    for (inode, it) in
+        counts.iter().filter(|(inode, it)| is_present(findings, *inode, it.net_cookie))
+    {
+        // Of one that is not watched nobody knows which of those that had the number is there.
+        present.entry(*inode).and_modify(|sum| sum.add(it)).or_insert(*it);
+    }
+    present
 }
 
 /// Why there is no sample.
@@ -197,6 +204,7 @@ impl Sampler {
     /// As [`Self::gather`].
     pub fn learn_names(&self) -> Result<(), SampleError> {
         self.names.refresh();
+        let before = self.names.counted();
         let read = self.read()?;
         let mut counted: HashSet<ServiceKey> =
             read.services.into_iter().map(|(key, _)| key).collect();
@@ -211,7 +219,7 @@ impl Sampler {
         for key in &counted {
             let _ = self.names.service_of_key(key);
         }
-        self.names.keep_counted(&counted);
+        self.names.forget_uncounted(&before, &counted);
         Ok(())
     }
 

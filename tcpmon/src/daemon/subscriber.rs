@@ -63,10 +63,10 @@ const CHUNK: usize = 64 << 10;
 struct Queue {
     chunks: VecDeque<Bytes>,
     bytes: usize,
-    /// Events that the last chunk tells as lost on the ring, if that is all it tells.
-    last_gap: Option<u64>,
-    /// Events lost after the last chunk of the queue.
+    /// Events lost after the last chunk of the queue, since it was full.
     lost: u64,
+    /// The same, lost on the ring.
+    ring_lost: u64,
     /// Events still to be sent, where the subscriber asked for so many.
     remaining: Option<u64>,
     closed: bool,
@@ -119,25 +119,14 @@ impl Subscriber {
         self.news.notify_one();
     }
 
-    /// Queues that so many events were lost on the ring, which all subscribers see. However full the
-    /// queue is, this is kept: one line for all of them until something else is queued.
+    /// Notes that so many events were lost on the ring, which all subscribers see, however full the
+    /// queue is.
     pub fn push_ring_gap(&self, lost: u64) {
         let mut queue = self.queue();
         if queue.closed {
             return;
         }
-        let mut all = lost;
-        if queue.lost == 0
-            && let Some(before) = queue.last_gap
-            && let Some(line) = queue.chunks.pop_back()
-        {
-            queue.bytes -= line.len();
-            self.account.queued.fetch_sub(line.len(), Ordering::Relaxed);
-            all += before;
-        }
-        self.tell_loss(&mut queue);
-        self.append(&mut queue, self.gap_line(Gap { lost: all, place: LossPlace::Ring }));
-        queue.last_gap = Some(all);
+        queue.ring_lost += lost;
         drop(queue);
         self.news.notify_one();
     }
@@ -166,14 +155,11 @@ impl Subscriber {
             {
                 let mut queue = self.queue();
                 if let Some(chunk) = queue.chunks.pop_front() {
-                    if queue.chunks.is_empty() {
-                        queue.last_gap = None;
-                    }
                     queue.bytes -= chunk.len();
                     self.account.queued.fetch_sub(chunk.len(), Ordering::Relaxed);
                     return Some(chunk);
                 }
-                if queue.lost > 0 {
+                if queue.lost + queue.ring_lost > 0 {
                     self.tell_loss(&mut queue);
                     continue;
                 }
@@ -187,9 +173,12 @@ impl Subscriber {
 
     fn tell_loss(&self, queue: &mut Queue) {
         let lost = std::mem::take(&mut queue.lost);
-        if lost > 0 {
-            let line = self.gap_line(Gap { lost, place: LossPlace::Subscriber });
-            self.append(queue, line);
+        let ring_lost = std::mem::take(&mut queue.ring_lost);
+        for (lost, place) in [(lost, LossPlace::Subscriber), (ring_lost, LossPlace::Ring)] {
+            if lost > 0 {
+                let line = self.gap_line(Gap { lost, place });
+                self.append(queue, line);
+            }
         }
     }
 
@@ -197,7 +186,6 @@ impl Subscriber {
         queue.bytes += chunk.len();
         self.account.queued.fetch_add(chunk.len(), Ordering::Relaxed);
         queue.chunks.push_back(chunk);
-        queue.last_gap = None;
     }
 
     fn gap_line(&self, gap: Gap) -> Bytes {
@@ -263,27 +251,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn gaps_of_the_ring_take_one_line_until_something_else_comes() {
+    async fn gaps_take_two_lines_until_something_else_comes() {
         let (subscriber, account) = subscriber(64);
         for _ in 0..1_000 {
+            subscriber.push(Bytes::from_static(&[b'x'; 65]), 3);
             subscriber.push_ring_gap(2);
         }
-        assert!(account.queued.load(Ordering::Relaxed) < 64);
+        assert_eq!(account.queued.load(Ordering::Relaxed), 0);
         subscriber.push(Bytes::from_static(b"event\n"), 1);
-        subscriber.push_ring_gap(1);
-        assert_eq!(
-            subscriber.next().await.as_deref(),
-            Some(&b"{\"lost\":2000,\"where\":\"ring\"}\n"[..])
-        );
-        subscriber.push(Bytes::from_static(&[b'x'; 65]), 9);
         subscriber.push_ring_gap(1);
         subscriber.close();
         assert_eq!(
             drain(&subscriber).await,
             [
+                "{\"lost\":3000,\"where\":\"subscriber\"}\n",
+                "{\"lost\":2000,\"where\":\"ring\"}\n",
                 "event\n",
-                "{\"lost\":1,\"where\":\"ring\"}\n",
-                "{\"lost\":9,\"where\":\"subscriber\"}\n",
                 "{\"lost\":1,\"where\":\"ring\"}\n"
             ]
         );

@@ -260,12 +260,12 @@ fn failures(
         let (src, dst, dport) = (of.src.to_string(), of.dst.to_string(), of.dport.to_string());
         add(&of.netns, &src, &dst, &dport, of.service.as_deref().unwrap_or(UNKNOWN), count);
     }
-    // With their namespace, so that the sum does not fall when one of them ends.
-    for (netns, count) in by_netns(rest.into_iter().map(|(of, count)| (of.netns, count))) {
+    // With their namespace, so that no sum falls when one of them ends; where there was no room for
+    // them, nothing is known of them.
+    let nowhere = (totals.losses.failures > 0).then(|| (OTHER.into(), totals.losses.failures));
+    let rest = rest.into_iter().map(|(of, count)| (of.netns, count)).chain(nowhere);
+    for (netns, count) in by_netns(rest) {
         add(&netns, OTHER, OTHER, OTHER, OTHER, count);
-    }
-    if totals.losses.failures > 0 {
-        add(OTHER, OTHER, OTHER, OTHER, OTHER, totals.losses.failures);
     }
     family
 }

@@ -31,6 +31,9 @@ pub struct CounterMaps {
 /// time for its timer follows within microseconds.
 const SETTLED: Duration = Duration::from_millis(2);
 
+/// Flag of `bpf_map_update_elem`: leave an existing element alone.
+const BPF_NOEXIST: u64 = 1;
+
 /// How often the counters are read again where one of these changes meanwhile.
 const READINGS: usize = 5;
 
@@ -202,6 +205,17 @@ impl CounterMaps {
     /// As [`Self::totals`].
     pub fn entered(&self) -> Result<Vec<(EnteredKey, u64)>, MapError> {
         self.entered.iter().map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
+    }
+
+    /// Keeps a place for the counts of a namespace that is watched, so that none that is not takes
+    /// it. Where it is counted already, or there is no room, nothing changes.
+    pub fn keep_place(&mut self, netns: u32) {
+        let zeros = aya::util::nr_cpus()
+            .map_err(|(_, error)| error)
+            .and_then(|cpus| PerCpuValues::try_from(vec![TimeWaits::default(); cpus]));
+        if let Ok(zeros) = zeros {
+            let _ = self.time_waits.insert(netns, zeros, BPF_NOEXIST);
+        }
     }
 
     /// Forgets the counts of a namespace that has gone; not those of the namespace with the cookie

@@ -17,8 +17,10 @@ pub struct Facts {
 /// What is known of one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceFacts {
-    /// Its inode number: which one it is, whatever it is called. The failures are counted by it.
+    /// Its inode number: which one it is, whatever it is called, while it is there.
     pub inode: u32,
+    /// Its cookie: another may have the number later. 0 where it is not known.
+    pub net_cookie: u64,
     /// Its name.
     pub netns: Arc<str>,
     /// Its sysctls.

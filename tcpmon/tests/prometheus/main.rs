@@ -4,6 +4,7 @@
 //! them. What happens is waited for, with a limit.
 
 mod exporter;
+mod fleet;
 mod server;
 
 use std::{collections::BTreeSet, fs, process::Command, time::Duration};

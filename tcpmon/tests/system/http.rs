@@ -1,7 +1,8 @@
 //! The HTTP interface, as Prometheus, a probe of Kubernetes and a script see it.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
@@ -163,20 +164,25 @@ fn who_dawdles_is_hung_up_on() {
     let daemon = Daemon::start(&turn, &[]);
     let whole = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     // A request without its end, one whose second never comes, and none at all.
-    let clients = [&whole[..20], whole, ""].map(|sent| {
-        let mut client = TcpStream::connect(daemon.address()).expect("a connection");
-        client.set_read_timeout(Some(PATIENCE)).expect("a bound");
-        client.write_all(sent.as_bytes()).expect("a part of a request");
-        (sent, client)
-    });
-    let begun = Instant::now();
-    for (sent, mut client) in clients {
-        let mut told = String::new();
-        // To be reset is to be hung up on too.
-        if let Err(error) = client.read_to_string(&mut told) {
-            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{sent:?}");
+    thread::scope(|scope| {
+        for sent in [&whole[..20], whole, ""] {
+            let address = daemon.address();
+            scope.spawn(move || dawdle(address, sent, whole));
         }
-        assert!(told.is_empty() || sent == whole || told.contains(" 408 "), "{sent:?}: {told}");
-        assert!(begun.elapsed() > Duration::from_secs(5), "{sent:?}: at once");
+    });
+}
+
+/// Sends that much of a request, and waits to be hung up on: not at once, and not for ever.
+fn dawdle(address: SocketAddr, sent: &str, whole: &str) {
+    let mut client = TcpStream::connect(address).expect("a connection");
+    client.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    client.write_all(sent.as_bytes()).expect("a part of a request");
+    let begun = Instant::now();
+    let mut told = String::new();
+    // To be reset is to be hung up on too.
+    if let Err(error) = client.read_to_string(&mut told) {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{sent:?}");
     }
+    assert!(told.is_empty() || sent == whole || told.contains(" 408 "), "{sent:?}: {told}");
+    assert!(begun.elapsed() > Duration::from_secs(5), "{sent:?}: at once");
 }

@@ -54,11 +54,10 @@ const FILES: [(&str, &str); 10] = [
 ];
 
 /// Folders whose files are installed as they are.
-const FOLDERS: [(&str, &str); 4] = [
+const FOLDERS: [(&str, &str); 3] = [
     ("docs", "usr/share/doc/tcpmon/docs"),
     ("deploy/prometheus", "usr/share/tcpmon/prometheus"),
     ("deploy/grafana", "usr/share/tcpmon/grafana"),
-    ("deploy/alertmanager", "usr/share/tcpmon/alertmanager"),
 ];
 
 /// Shells, and where each looks for completions.
@@ -96,10 +95,9 @@ impl Tree {
     }
 
     fn add_folder(&mut self, from: &Path, to: &str) -> Result<()> {
-        if !from.is_dir() {
-            return Ok(());
-        }
-        for entry in fs::read_dir(from)? {
+        let entries = fs::read_dir(from)
+            .with_context(|| format!("cannot pack the folder {}", from.display()))?;
+        for entry in entries {
             let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
             let to = format!("{to}/{}", name.to_string_lossy());
             if entry.is_dir() {

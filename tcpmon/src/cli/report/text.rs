@@ -93,7 +93,9 @@ fn one_alert(alert: &AlertRow, before: Option<&AlertRow>, now: &str, paper: &mut
     let same = before
         .filter(|it| (&it.netns, &it.dst, it.dport) == (&alert.netns, &alert.dst, alert.dport));
     if !alert.owners.is_empty() && same.is_none_or(|it| it.owners != alert.owners) {
-        paper.paragraph(10, &format!("Ports held by {}.", owners(&alert.owners)));
+        // Towards a destination it is ports that they hold.
+        let what = if alert.dst.is_empty() { "Sockets of" } else { "Ports held by" };
+        paper.paragraph(10, &format!("{what} {}.", owners(&alert.owners)));
     }
     let said = same.map_or(&[][..], |it| &it.advice);
     for advice in alert.advice.iter().filter(|it| !said.contains(it)) {

@@ -33,10 +33,11 @@ impl Surveyor {
         }
         for inode in &changes.arrived {
             let mut found = Found::default();
-            if !self.first_pass {
+            if !self.first_pass && !changes.waited.contains(inode) {
                 // Its counters run from its making, which the daemon was there for.
                 found.first = NetCounters::zeros();
             }
+            lock(&self.counters).keep_place(*inode);
             self.known.insert(*inode, Memory { found: Arc::new(found), ..Memory::default() });
         }
         self.first_pass &= !changes.complete;

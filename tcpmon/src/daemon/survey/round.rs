@@ -231,7 +231,7 @@ impl Surveyor {
             let mut doubted = memory.doubted;
             let older = found.net_cookie;
             let done = self.visitor.visit(&namespace, || {
-                let net_cookie = visit::cookie_of_this_thread().unwrap_or(0);
+                let net_cookie = visit::cookie_of_this_thread().unwrap_or(older);
                 if ![0, net_cookie].contains(&older) {
                     // Another has the number now, and it was made while the daemon ran.
                     found = Found { first: NetCounters::zeros(), ..Found::default() };

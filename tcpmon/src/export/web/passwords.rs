@@ -139,9 +139,11 @@ impl Passwords {
         if self.was_right(&user, &password) {
             return Verdict::Right;
         }
-        let Some(_seat) = self.0.queue.try_take(from) else { return Verdict::Busy };
+        let Some(seat) = self.0.queue.try_take(from) else { return Verdict::Busy };
         let inner = Arc::clone(&self.0);
         let work = async move {
+            // Kept until the work is over, whoever has hung up by then.
+            let _seat = seat;
             let turn = tokio::time::timeout(PATIENCE, inner.turn.acquire()).await;
             let Ok(Ok(_turn)) = turn else { return Verdict::Busy };
             // Somebody else with the same password may have been looked at meanwhile.
@@ -284,6 +286,23 @@ mod tests {
         for guess in guesses {
             assert_ne!(guess.await.expect("a verdict"), Verdict::Right);
         }
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_keeps_its_place_until_its_guess_was_looked_at() {
+        let hash = bcrypt::hash("secret", 8).expect("a hash");
+        let passwords = users(&[("prometheus", &hash)]).expect("users");
+        let host = Some(IpAddr::from([192, 0, 2, 1]));
+        for guess in 0..OF_ONE_HOST {
+            let passwords = passwords.clone();
+            let value = basic(&format!("prometheus:{guess}"));
+            let guessing = tokio::spawn(async move { passwords.check(Some(&value), host).await });
+            tokio::task::yield_now().await;
+            guessing.abort();
+            assert!(guessing.await.expect_err("aborted").is_cancelled());
+        }
+        let one_more = passwords.check(Some(&basic("prometheus:once more")), host).await;
+        assert_eq!(one_more, Verdict::Busy);
     }
 
     #[tokio::test]

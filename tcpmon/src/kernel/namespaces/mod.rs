@@ -54,6 +54,9 @@ pub struct Changes {
     pub departed: Vec<u32>,
     /// Namespaces that are new. One that is in both lists is another than before.
     pub arrived: Vec<u32>,
+    /// Of those that are new to us the ones that were there before, and had to wait until there were
+    /// fewer: they may be older than we are.
+    pub waited: Vec<u32>,
     /// How many processes were looked at.
     pub processes: usize,
     /// How many processes of this round so far may not be looked at: for want of CAP_SYS_PTRACE,
@@ -220,18 +223,22 @@ impl Namespaces {
                 stays
             });
         }
-        if changes.complete {
-            self.beyond.clear();
+        let mut waiting = std::mem::take(&mut self.beyond);
+        if !changes.complete {
+            self.beyond.clone_from(&waiting);
         }
         for (inode, mut ways) in found {
             // The host's has its place whether it has been found yet or not.
-            let kept_free = usize::from(host.is_some_and(|host| !self.known.contains_key(&host)));
-            let is_full = self.known.len() + kept_free >= self.most && host != Some(inode);
+            let kept_free = self.scope == Scope::All
+                && host.is_some_and(|host| !self.known.contains_key(&host));
+            let is_full =
+                self.known.len() + usize::from(kept_free) >= self.most && host != Some(inode);
             if is_full && !self.known.contains_key(&inode) {
                 self.beyond.insert(inode);
                 continue;
             }
             self.beyond.remove(&inode);
+            let has_waited = waiting.remove(&inode);
             match self.known.get_mut(&inode) {
                 // Half a round shows not all ways, so that it cannot show that all are others.
                 Some(known) if !changes.complete => {
@@ -249,6 +256,7 @@ impl Namespaces {
                 None => {}
             }
             changes.arrived.push(inode);
+            changes.waited.extend(has_waited.then_some(inode));
             self.known.insert(inode, Known::new(inode, ways, &self.places, host));
         }
     }

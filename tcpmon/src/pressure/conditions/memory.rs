@@ -3,8 +3,8 @@
 //! A count that never falls is news only by what it has grown, so to lose what it was is to take
 //! old failures for new ones. That is why nothing is lost because a namespace could not be read
 //! once, or has another name now: what is remembered goes by the inode number, and stays while the
-//! namespace is missing. The failures counted under a number stay counted when the number is given
-//! to another namespace, so this memory outlasts a namespace too.
+//! namespace is missing. Another that is given the number later has another cookie, and counts of
+//! its own that began at 0.
 
 use crate::pressure::facts::{Facts, NamespaceFacts, Route};
 use std::{
@@ -41,6 +41,8 @@ pub(super) struct Remembered {
     /// Old sockets in CLOSE_WAIT.
     pub(super) close_wait: HashMap<Owner, History>,
     missing_since: Option<Duration>,
+    /// The namespace's cookie; 0 where it is not known.
+    net_cookie: u64,
 }
 
 /// A count that never falls.
@@ -66,7 +68,14 @@ impl Growing {
 impl Memory {
     /// What is remembered of a namespace; of one that was never seen, that all counts were 0.
     pub(super) fn of(&mut self, netns: &NamespaceFacts) -> &mut Remembered {
-        self.0.entry(netns.inode).or_default()
+        let remembered = self.0.entry(netns.inode).or_default();
+        if netns.net_cookie != 0 {
+            if ![0, netns.net_cookie].contains(&remembered.net_cookie) {
+                *remembered = Remembered::default();
+            }
+            remembered.net_cookie = netns.net_cookie;
+        }
+        remembered
     }
 
     /// Forgets what has gone for good.

@@ -243,6 +243,7 @@ fn of_more_than_are_followed_the_rest_waits_until_one_has_gone() {
     assert!(machine.pass().departed.is_empty(), "one round may miss it");
     let changes = machine.pass();
     assert_eq!((changes.departed, changes.arrived), (vec![41], vec![43]));
+    assert_eq!(changes.waited, [43], "which may be older than we are");
     let beyond: Vec<u32> = machine.namespaces.beyond().iter().copied().collect();
     assert_eq!(beyond, [44]);
 }
