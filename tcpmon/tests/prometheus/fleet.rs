@@ -3,23 +3,22 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::Read as _,
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::OwnedFd,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::lab::{Addresses, Lab, Options};
+use xtask::lab::{self, Addresses, Lab, Options};
 
 use crate::{
     encoded, quick,
-    server::{Server, shipped, until},
+    server::{Server, ask, shipped, until},
 };
 
 /// Ports that each host has.
@@ -60,7 +59,7 @@ impl Host {
         until("a daemon", || {
             let ended = host.daemon.try_wait().expect("a child").is_some();
             assert!(!ended, "{}", fs::read_to_string(host.folder.path().join("log")).expect("log"));
-            is_ready(host.address).then_some(())
+            ask(host.address, "/readyz").filter(|(status, _)| *status == 200)
         });
         host
     }
@@ -68,10 +67,7 @@ impl Host {
     /// Opens connections at an even pace until it `is_over`; each leaves its port in TIME_WAIT for a
     /// minute.
     fn load(&self, every: Duration, is_over: &AtomicBool) {
-        let path = format!("/run/netns/{}", self.lab.namespaces()[0].name);
-        let netns = File::open(path).expect("the lab's namespace");
-        move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
-            .expect("to enter it");
+        lab::enter(&self.lab.namespaces()[0].name).expect("to enter the namespace");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 900)).expect("a port");
         let to = listener.local_addr().expect("an address");
         while !is_over.load(Ordering::Relaxed) {
@@ -94,17 +90,6 @@ impl Drop for Host {
     }
 }
 
-fn is_ready(address: SocketAddr) -> bool {
-    let asked = TcpStream::connect(address).and_then(|mut stream| {
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.starts_with("HTTP/1.0 200"))
-    });
-    asked.unwrap_or(false)
-}
-
 fn prometheus(hosts: &[Host]) -> Server {
     let targets: Vec<_> = hosts.iter().map(|host| format!("'{}'", host.address)).collect();
     let config = format!(
@@ -125,8 +110,8 @@ fn prometheus(hosts: &[Host]) -> Server {
 }
 
 /// What a query finds: each host's address and value, in its order.
-fn ask(prometheus: &Server, query: &str) -> Vec<(String, f64)> {
-    let answer = prometheus.get(&format!("/api/v1/query?query={}", encoded(query)));
+fn query(prometheus: &Server, asked: &str) -> Vec<(String, f64)> {
+    let answer = prometheus.get(&format!("/api/v1/query?query={}", encoded(asked)));
     let rows = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let row = |row: &Value| {
         let value = row["value"][1].as_str()?.parse().ok()?;
@@ -150,8 +135,8 @@ fn prometheus_tells_which_of_three_hosts_runs_dry_first() {
         let wanted = [1, 2, 0].map(|at: usize| hosts[at].address.to_string());
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             until("the hosts in the order in which they run dry", || {
-                let query = "sort(instance:tcpmon_port_exhaustion_eta_seconds:min < 600)";
-                let rows = ask(&prometheus, query);
+                let asked = "sort(instance:tcpmon_port_exhaustion_eta_seconds:min < 600)";
+                let rows = query(&prometheus, asked);
                 // Once there is none left it is 0, and who was first is not told.
                 let is_clear = rows.iter().filter(|(_, left)| *left <= 0.0).count() < 2;
                 (is_clear && rows.iter().map(|(host, _)| host).eq(&wanted)).then_some(())
@@ -160,7 +145,7 @@ fn prometheus_tells_which_of_three_hosts_runs_dry_first() {
         is_over.store(true, Ordering::Relaxed);
         found.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
-    let series = ask(&prometheus, "count by (instance) ({__name__=~\"tcpmon_.*|process_.*\"})");
+    let series = query(&prometheus, "count by (instance) ({__name__=~\"tcpmon_.*|process_.*\"})");
     eprintln!("series: {series:?}");
     assert_eq!(series.len(), 3, "{series:?}");
     for (_, count) in &series {

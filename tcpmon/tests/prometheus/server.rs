@@ -54,6 +54,18 @@ pub(crate) fn alertmanager() -> Server {
     })
 }
 
+/// The status and body of what a server answers; `None` where it does not.
+pub(crate) fn ask(address: SocketAddr, route: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    // HTTP/1.0, so that the answer is not in chunks.
+    write!(stream, "GET {route} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
 /// A program that serves HTTP; it is killed when this is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -92,7 +104,9 @@ impl Server {
                 if server.child.try_wait().expect("a child").is_some() {
                     return Some(false);
                 }
-                server.ask("/-/ready").is_some_and(|(status, _)| status == 200).then_some(true)
+                ask(server.address, "/-/ready")
+                    .is_some_and(|(status, _)| status == 200)
+                    .then_some(true)
             });
             if ready {
                 return server;
@@ -108,21 +122,10 @@ impl Server {
 
     /// What it answers.
     pub(crate) fn get(&self, route: &str) -> Value {
-        let (status, body) =
-            self.ask(route).unwrap_or_else(|| panic!("no answer to {route}: {}", self.log()));
+        let (status, body) = ask(self.address, route)
+            .unwrap_or_else(|| panic!("no answer to {route}: {}", self.log()));
         let value = serde_json::from_str(&body);
         value.unwrap_or_else(|error| panic!("{route}: {status}: {error}: {body}"))
-    }
-
-    fn ask(&self, route: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        // HTTP/1.0, so that the answer is not in chunks.
-        write!(stream, "GET {route} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 }
 

@@ -46,6 +46,7 @@ pub use edge::{Edge, edges};
 pub use error::{LabError, Result};
 pub use expectation::{Expectation, Load, Namespace, Service};
 pub use ledger::{Checkpoint, Ledger, Listing};
+pub use netns::enter;
 pub use place::{Lab, Options, remove_orphans};
 pub use recipe::{Addresses, ConnectBy, Recipe};
 pub use socket::{Ending, Process, Role, Socket, Substate};

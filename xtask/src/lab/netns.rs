@@ -64,13 +64,22 @@ pub(super) fn inside<T: Send>(
 ) -> io::Result<T> {
     let path = path_of(name);
     on_own_thread(|| {
-        enter(&path)?;
+        enter_at(&path)?;
         work()
     })
 }
 
+/// Moves the calling thread into the namespace that ip-netns(8) calls `name`.
+///
+/// # Errors
+///
+/// Where there is none, or it may not be entered.
+pub fn enter(name: &str) -> io::Result<()> {
+    enter_at(&path_of(name))
+}
+
 /// Moves the calling thread into the namespace mounted at `path`.
-pub(super) fn enter(path: &Path) -> io::Result<()> {
+pub(super) fn enter_at(path: &Path) -> io::Result<()> {
     let namespace = File::open(path)?;
     rustix::thread::move_into_link_name_space(
         std::os::fd::AsFd::as_fd(&namespace),

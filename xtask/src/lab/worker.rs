@@ -35,7 +35,7 @@ struct Worker {
 pub(super) fn become_worker(comm: &str, netns: Option<&Path>) -> io::Result<()> {
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut control = Line::new(control);
-    let ready = netns.map_or(Ok(()), netns::enter).and_then(|()| set_comm(comm));
+    let ready = netns.map_or(Ok(()), netns::enter_at).and_then(|()| set_comm(comm));
     let greeting = match &ready {
         Ok(()) => Reply::Done,
         Err(why) => Reply::Failed { why: why.to_string() },

@@ -1,13 +1,10 @@
 //! The lab, with this very program as its processes.
 
-use std::fs::File;
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::thread;
 
 use super::turn::SteadyProbes;
 use clap::Parser;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use xtask::lab::{Addresses, Expectation, Lab, LabArgs, LabError, Options, Recipe};
 
 /// The command line of the lab's program, as `xtask` has it.
@@ -28,12 +25,9 @@ pub(crate) fn open(addresses: Addresses) -> Lab {
 
 /// Does `work` in a namespace.
 pub(crate) fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
-    let path = format!("/run/netns/{namespace}");
     thread::scope(|scope| {
         let done = scope.spawn(move || {
-            let netns = File::open(&path).expect("the lab's namespace");
-            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
-                .expect("to enter it");
+            xtask::lab::enter(namespace).expect("to enter the namespace");
             work()
         });
         done.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
