@@ -67,9 +67,7 @@ impl FactsBuilder {
             let counts = gathered.counts.get(&inode).copied().unwrap_or_default();
             let level = found.ledger.level(&counts).or(found.counters.time_wait);
             let seen = self.sockets(at, findings, found, names);
-            let is_its = |key: &FailureKey| {
-                key.netns == inode && [0, key.net_cookie].contains(&found.net_cookie)
-            };
+            let is_its = |key: &FailureKey| key.netns == inode && found.is_its(key.net_cookie);
             let failed = gathered.failures().iter().filter(|(key, _)| is_its(key));
             namespaces.push(NamespaceFacts {
                 inode,

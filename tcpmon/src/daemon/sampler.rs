@@ -94,8 +94,7 @@ impl Gathered {
 /// Whether the namespace of that number is still the one with the cookie: a number may have been
 /// another's.
 fn is_present(findings: &Findings, inode: u32, cookie: u64) -> bool {
-    let is_its = |found: &Arc<Found>| cookie == 0 || [0, cookie].contains(&found.net_cookie);
-    findings.namespaces.get(&inode).is_none_or(is_its)
+    findings.namespaces.get(&inode).is_none_or(|found| found.is_its(cookie))
 }
 
 /// The counts of those that are.

@@ -62,6 +62,12 @@ impl Findings {
 }
 
 impl Found {
+    /// Whether what was counted under a cookie is this namespace's: it is where either is not known.
+    #[must_use]
+    pub fn is_its(&self, cookie: u64) -> bool {
+        cookie == 0 || self.net_cookie == 0 || self.net_cookie == cookie
+    }
+
     /// By how much one of the kernel's counters has grown since the daemon watches.
     #[must_use]
     pub fn grown(&self, counter: fn(&NetCounters) -> Option<u64>) -> Option<u64> {
