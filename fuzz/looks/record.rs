@@ -49,9 +49,8 @@ pub(super) fn look(mut data: &[u8]) {
     assert_eq!((again.old, again.new, again.passage), (event.old, event.new, event.passage));
     // What stands for bytes that are no text is longer than they are, and a name is cut: then a
     // name is what it was read as from there on. The kernel's cut may itself part a character.
-    let named_in_text = |event: &Event| {
-        event.comm.is_none_or(|comm| std::str::from_utf8(comm.as_bytes()).is_ok())
-    };
+    let named_in_text =
+        |event: &Event| event.comm.is_none_or(|comm| std::str::from_utf8(comm.as_bytes()).is_ok());
     assert!(named_in_text(&again));
     let mut twice = Vec::new();
     JsonWriter::new().event(&again, &mut twice);
