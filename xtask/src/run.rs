@@ -7,7 +7,7 @@
 
 use std::{
     env,
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, IsTerminal as _, Read, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
     os::unix::{net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -103,12 +103,23 @@ pub fn announce(args: &AnnounceArgs) -> Result<()> {
     while process.exists() && Instant::now() < deadline {
         if endpoint.ask() == Answer::Ready {
             let needs_sudo = !is_root() && !endpoint.socket_admits();
-            eprint!("{}", endpoint.advice(&short(&args.binary), needs_sudo));
+            let advice = endpoint.advice(&short(&args.binary), needs_sudo);
+            eprint!(
+                "{}",
+                if io::stderr().is_terminal() { on_any_terminal(&advice) } else { advice }
+            );
             break;
         }
         thread::sleep(POLL);
     }
     Ok(())
+}
+
+/// Lines that begin at the left edge of a raw terminal too: sudo makes it raw
+/// while it passes on what the daemon writes to a terminal of its own
+/// (`use_pty`, which Debian sets).
+fn on_any_terminal(text: &str) -> String {
+    text.replace('\n', "\r\n")
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -245,18 +256,29 @@ mod tests {
     }
 
     #[test]
+    fn each_line_of_the_advice_begins_at_the_left_edge_of_a_raw_terminal() {
+        let advice = endpoint(&[]).advice(Path::new("tcpmon"), true);
+        let raw = on_any_terminal(&advice);
+        assert!(raw.ends_with("\r\n") && raw.matches('\n').count() == 3, "{raw:?}");
+        assert_eq!(
+            raw.split_terminator("\r\n").collect::<Vec<_>>(),
+            advice.lines().collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
     fn only_a_200_is_ready() {
         struct Peer(Cursor<&'static [u8]>);
         impl Read for Peer {
-            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 self.0.read(buffer)
             }
         }
         impl Write for Peer {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 Ok(bytes.len())
             }
-            fn flush(&mut self) -> std::io::Result<()> {
+            fn flush(&mut self) -> io::Result<()> {
                 Ok(())
             }
         }

@@ -6,7 +6,7 @@ use crate::{
     pressure::{
         Assessment,
         alerts::{Alert, Change, Subject},
-        usage::Share,
+        facts::Share,
     },
 };
 use std::{

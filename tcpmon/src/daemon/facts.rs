@@ -13,10 +13,9 @@ use crate::{
         fast::FastMap,
         sysctls::Sysctls,
     },
-    pressure::facts::{CloseWait, Facts, NamespaceFacts, PortFailures, PortHolder, Route, Waiting},
+    pressure::facts::{CloseWait, Facts, NamespaceFacts, PortFailures, PortHolder, Route, Share},
 };
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
     sync::Arc,
@@ -46,7 +45,7 @@ pub struct FactsBuilder {
 struct Seen {
     bound_ports: Option<u32>,
     holders: Vec<PortHolder>,
-    time_wait_owners: Vec<Waiting>,
+    time_wait_owners: Vec<Share>,
     close_wait: Vec<CloseWait>,
 }
 
@@ -140,10 +139,16 @@ impl FactsBuilder {
                 waiting.old += old;
             }
         }
+        // Services that differ may have one name.
+        let mut time_wait_owners: Vec<_> = waiting
+            .into_iter()
+            .map(|(key, sockets)| Share { owner: services.name(key), ports: sockets })
+            .collect();
+        Share::add_up(&mut time_wait_owners);
         Seen {
             bound_ports: bound_ports(&found.sysctls, taken.bound.iter().copied()),
             holders,
-            time_wait_owners: by_owner(waiting.into_iter(), |key| services.name(key)),
+            time_wait_owners,
             close_wait: close_wait.into_values().collect(),
         }
     }
@@ -161,21 +166,6 @@ impl FactsBuilder {
         let groups = findings.counted.values().flatten();
         self.moments.push_front(Entries::new(at, groups));
     }
-}
-
-/// Each owner once, the one with most sockets first: services that differ may have one name.
-fn by_owner<'a>(
-    sockets: impl Iterator<Item = (Option<&'a ServiceKey>, u64)>,
-    mut name: impl FnMut(Option<&ServiceKey>) -> Option<Arc<str>>,
-) -> Vec<Waiting> {
-    let mut owners: BTreeMap<Option<Arc<str>>, u64> = BTreeMap::new();
-    for (key, sockets) in sockets {
-        *owners.entry(name(key)).or_default() += sockets;
-    }
-    let mut owners: Vec<_> =
-        owners.into_iter().map(|(owner, sockets)| Waiting { owner, sockets }).collect();
-    owners.sort_by_key(|waiting| Reverse(waiting.sockets));
-    owners
 }
 
 impl Entries {

@@ -2,9 +2,8 @@
 
 use super::{
     conditions::{Condition, Conditions},
-    facts::{Facts, Route},
+    facts::{Facts, Route, Share},
     thresholds::Thresholds,
-    usage::Share,
 };
 use crate::model::report::Severity;
 use std::{

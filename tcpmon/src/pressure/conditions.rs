@@ -8,9 +8,8 @@ mod ports;
 use super::{
     Assessed,
     alerts::{AlertName, Subject},
-    facts::{Facts, NamespaceFacts, PortFailures, Route},
+    facts::{Facts, NamespaceFacts, PortFailures, Route, Share},
     thresholds::Thresholds,
-    usage::Share,
 };
 use crate::model::report::Severity;
 use memory::{Growing, Memory, Owner, Remembered};
@@ -140,10 +139,7 @@ fn buckets(
         route: None,
         owner: None,
     };
-    let owners = || {
-        let most = netns.time_wait_owners.iter().take(NAMED);
-        most.map(|it| Share { owner: it.owner.clone(), ports: it.sockets }).collect()
-    };
+    let owners = || netns.time_wait_owners.iter().take(NAMED).cloned().collect();
     let most = netns.sysctls.tcp_max_tw_buckets.and_then(|most| u32::try_from(most).ok());
     let overflowed =
         netns.time_wait_overflow.and_then(|total| remembered.step(at, total, thresholds.failure));

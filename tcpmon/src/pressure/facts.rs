@@ -2,7 +2,7 @@
 //! on.
 
 use crate::model::sysctls::Sysctls;
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{cmp::Reverse, net::IpAddr, sync::Arc, time::Duration};
 use tcpmon_common::Family;
 
 /// All that is known at one moment.
@@ -35,7 +35,7 @@ pub struct NamespaceFacts {
     /// Sockets in the time-wait table, whatever their port; `None` where that is not known.
     pub time_wait: Option<u64>,
     /// Whose these are, the most first, as far as they have been counted; each owner once.
-    pub time_wait_owners: Vec<Waiting>,
+    pub time_wait_owners: Vec<Share>,
     /// Sockets that the time-wait table had no room for since the daemon watches, a count that
     /// never falls; `None` where that is not known.
     pub time_wait_overflow: Option<u64>,
@@ -82,13 +82,31 @@ pub struct PortHolder {
     pub fin_wait2: u64,
 }
 
-/// Sockets in the time-wait table of one owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Whose they are; `None` where that is unknown.
+/// What one owner has of something.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Share {
+    /// The owner; `None`: not known.
     pub owner: Option<Arc<str>>,
-    /// All of them, whatever their substate and their port.
-    pub sockets: u64,
+    /// How many ports; of the time-wait table, sockets, whatever their port.
+    pub ports: u64,
+}
+
+impl Share {
+    /// Each owner once, the one that has most first.
+    pub fn add_up(shares: &mut Vec<Self>) {
+        if shares.len() < 2 {
+            return;
+        }
+        shares.sort_unstable_by(|a, b| a.owner.cmp(&b.owner));
+        shares.dedup_by(|other, kept| {
+            let same = other.owner == kept.owner;
+            if same {
+                kept.ports += other.ports;
+            }
+            same
+        });
+        shares.sort_by_key(|share| Reverse(share.ports));
+    }
 }
 
 /// Sockets in CLOSE_WAIT of one owner: the peer has closed, the program has not.

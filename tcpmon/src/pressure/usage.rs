@@ -1,9 +1,9 @@
 //! Capacity and use: how many ports connect() may choose from towards a destination, and which of
 //! them it would not get.
 
-use super::facts::{NamespaceFacts, PortHolder, Route};
+use super::facts::{NamespaceFacts, PortHolder, Route, Share};
 use crate::model::{fast::FastMap, sysctls::Sysctls};
-use std::{cmp::Reverse, net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 /// The ports of one network namespace towards one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,15 +40,6 @@ pub struct CountedBy {
     pub reuse: Option<bool>,
     /// `tcp_timestamps`, which sockets of unknown age are held to have had; `None`: not known.
     pub timestamps: Option<u8>,
-}
-
-/// What one owner holds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Share {
-    /// The owner; `None`: not known.
-    pub owner: Option<Arc<str>>,
-    /// How many ports.
-    pub ports: u64,
 }
 
 impl PortUse {
@@ -137,29 +128,13 @@ pub fn uses(netns: &NamespaceFacts) -> Vec<PortUse> {
         }
     }
     for it in &mut uses {
-        add_up(&mut it.owners);
+        Share::add_up(&mut it.owners);
     }
     // Each route is there once, so that this is an order of all.
     uses.sort_unstable_by(|a, b| {
         b.blocking().cmp(&a.blocking()).then_with(|| a.route.cmp(&b.route))
     });
     uses
-}
-
-/// Each owner once, the one that holds most first.
-fn add_up(owners: &mut Vec<Share>) {
-    if owners.len() < 2 {
-        return;
-    }
-    owners.sort_unstable_by(|a, b| a.owner.cmp(&b.owner));
-    owners.dedup_by(|other, kept| {
-        let same = other.owner == kept.owner;
-        if same {
-            kept.ports += other.ports;
-        }
-        same
-    });
-    owners.sort_by_key(|share| Reverse(share.ports));
 }
 
 fn add(sum: &mut PortUse, holder: &PortHolder, reusable: bool) {

@@ -5,7 +5,7 @@ use crate::{
     model::sysctls::Sysctls,
     pressure::{
         Pressure,
-        facts::{CloseWait, NamespaceFacts, PortFailures, Waiting},
+        facts::{CloseWait, NamespaceFacts, PortFailures},
         usage::tests::{holder, namespace, route},
     },
 };
@@ -178,8 +178,8 @@ fn the_table_warns_when_it_is_nearly_full_and_cries_when_it_was() {
 
 #[test]
 fn a_full_table_names_who_fills_it() {
-    let waiting = |owner: Option<&str>, sockets| Waiting { owner: owner.map(Into::into), sockets };
-    let owners = vec![waiting(Some("api"), 900), waiting(None, 90), waiting(Some("web"), 10)];
+    let share = |owner: Option<&str>, ports| Share { owner: owner.map(Into::into), ports };
+    let owners = vec![share(Some("api"), 900), share(None, 90), share(Some("web"), 10)];
     let facts = |second, overflow| Facts {
         at: Duration::from_secs(second),
         namespaces: vec![NamespaceFacts {

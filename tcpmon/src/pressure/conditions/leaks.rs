@@ -8,9 +8,8 @@ use crate::{
     model::report::Severity,
     pressure::{
         alerts::{AlertName, Subject},
-        facts::NamespaceFacts,
+        facts::{NamespaceFacts, Share},
         thresholds::Thresholds,
-        usage::Share,
     },
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
