@@ -15,6 +15,7 @@ pub mod pushing;
 pub mod reader;
 pub mod report;
 pub mod run;
+mod runtime;
 pub mod sampler;
 pub mod settings;
 pub mod socket;

@@ -50,8 +50,16 @@ pub enum PipelineError {
     #[error(transparent)]
     Probes(#[from] ProbeError),
     /// The process may not have another thread or descriptor.
-    #[error("cannot start a thread of the daemon: {0}; raise the limits of tasks and open files")]
-    Thread(#[from] io::Error),
+    #[error(
+        "cannot start a thread of the daemon: {0}; raise the limits of tasks, memory and open files"
+    )]
+    Thread(io::Error),
+}
+
+impl From<io::Error> for PipelineError {
+    fn from(cause: io::Error) -> Self {
+        Self::Thread(cause)
+    }
 }
 
 /// The running pipeline.

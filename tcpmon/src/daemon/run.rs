@@ -5,7 +5,7 @@ use super::{
     heart::Pulse,
     hub::Hub,
     pipeline::{Health, Pipeline, PipelineError},
-    pushing, report,
+    pushing, report, runtime,
     sampler::Sampler,
     settings::Settings,
     socket::{self, SocketError},
@@ -93,11 +93,17 @@ pub enum DaemonError {
     #[error(transparent)]
     Web(#[from] WebError),
     /// The runtime would not start.
-    #[error("cannot start the daemon: {0}; raise the limits of tasks and of open files")]
-    Runtime(#[from] io::Error),
+    #[error("cannot start the daemon: {0}; raise the limits of tasks, memory and open files")]
+    Runtime(io::Error),
     /// A thread ended that should not have.
     #[error("a thread of the daemon has ended, as the log says; start tcpmon again")]
     Broken,
+}
+
+impl From<io::Error> for DaemonError {
+    fn from(cause: io::Error) -> Self {
+        Self::Runtime(cause)
+    }
 }
 
 struct Served {
@@ -183,11 +189,7 @@ pub fn run(settings: &Settings, reread: Reread) -> Result<(), DaemonError> {
     let activated = systemd::sockets()?;
     privileges::plan(settings.all_namespaces).map_err(io::Error::from)?;
     // This thread loads the probes; the others never need what that takes.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .on_thread_start(|| privileges::shed(Role::Other))
-        .enable_all()
-        .build()?;
+    let runtime = runtime::start()?;
     let done = runtime.block_on(daemon(settings, activated, reread));
     runtime.shutdown_background();
     done
@@ -232,6 +234,7 @@ async fn daemon(
         only_netns: if settings.all_namespaces { None } else { Some(own_netns()?) },
     };
     let (mut pipeline, sampler) = Pipeline::start(settings.limits, scope, settings.measure)?;
+    runtime::has_room()?;
     privileges::shed(Role::Other);
 
     let sampler = Arc::new(sampler);
@@ -268,9 +271,10 @@ async fn daemon(
     let pulse = Pulse::default();
     let (mut heart, reader) = pipeline.heart(systemd::patience());
     heart.add("housekeeping", pulse.clone(), HOUSEKEEPING_PATIENCE);
-    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&sampler), pipeline.log.take(), pulse));
+    let mut housekeeping =
+        tokio::spawn(housekeeping(Arc::clone(&sampler), pipeline.log.take(), pulse));
     let watchdog = tokio::spawn(systemd::watchdog(heart, reader, pipeline.health.clone()));
-    let watching = tokio::spawn(watching(watch));
+    let mut watching = tokio::spawn(watching(watch));
     notify(&[sd_notify::NotifyState::Ready]);
 
     let told = loop {
@@ -278,6 +282,9 @@ async fn daemon(
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
             () = failure(&pipeline.health) => break Err(DaemonError::Broken),
+            // Neither ends unless it panics.
+            _ = &mut housekeeping => break Err(DaemonError::Broken),
+            _ = &mut watching => break Err(DaemonError::Broken),
             _ = hangup.recv() => {
                 systemd::notify_reloading();
                 reload(settings, &reread, &web);
@@ -385,7 +392,7 @@ async fn watching(watch: Arc<Watch>) {
         match tokio::task::spawn_blocking(move || watch.tick()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::debug!("{error}"),
-            // It panicked, which has been said.
+            // It panicked, which has been said: without this nobody learns of an alert.
             Err(_) => return,
         }
     }

@@ -2,6 +2,7 @@
 //! holds the figures against the kernel's afterwards, or says by how much they are off. Which there
 //! are: docs/faults.md.
 
+mod bound;
 mod clock;
 mod flood;
 mod kernel;
@@ -10,6 +11,7 @@ mod namespaces;
 mod output;
 mod peers;
 mod proc;
+mod tasks;
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
