@@ -38,6 +38,8 @@ fn each_mode_says_so_and_has_its_probes() {
         assert_eq!(mode(&metrics, argument), 1);
         let others = ["exact", "sampled"].into_iter().filter(|other| *other != argument);
         assert!(others.into_iter().all(|other| mode(&metrics, other) == 0));
+        let report = daemon.get("/api/v1/report").text();
+        assert_eq!(report.contains("TIME_WAIT is sampled"), timers == 0, "{argument}: {report}");
     }
     let usual = Daemon::start(&turn, &[]);
     assert_eq!(mode(&usual.metrics(), "exact"), 1);
