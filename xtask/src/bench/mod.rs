@@ -196,7 +196,8 @@ fn measure(args: &Args, binary: PathBuf) -> Result<Report> {
     for &subject in &subjects {
         if wants(Part::Probes) && !unfit.has(subject) {
             eprintln!("xtask: the kernel measures: {}", subject.title());
-            let done = detail::probe_time(&kit, &mut loads, subject, extent.connections);
+            let work = (extent.connections, extent.rounds);
+            let done = detail::probe_time(&kit, &mut loads, subject, work);
             report.probe_time.extend(unfit.forgive(subject, done)?);
         }
         let tells = subject != Subject::FilteredTail;

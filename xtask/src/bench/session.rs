@@ -232,6 +232,13 @@ impl Session {
         self.daemon.as_ref().map(|_| ask()).transpose()
     }
 
+    /// Seconds that the daemon's probes on timers have run so far; `None` without a daemon.
+    pub(super) fn time_on_timers(&self) -> Result<Option<f64>> {
+        let family = "tcpmon_probe_run_seconds_total";
+        let ask = || Metrics::ask(&self.socket).map(|metrics| metrics.sum_of(family, "timer_"));
+        self.daemon.as_ref().map(|_| ask()).transpose()
+    }
+
     /// Ends its programs, the reader first.
     pub(crate) fn stop(self) {
         let Self { reader, daemon, .. } = self;
