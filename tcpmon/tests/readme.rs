@@ -62,7 +62,7 @@ const NOT_RUN: [(&str, &str); 14] = [
 ];
 
 /// Flags of other programs that the pages name.
-const FOREIGN_FLAGS: [&str; 4] = ["--needed", "--now", "--offline", "--unix-socket"];
+const FOREIGN_FLAGS: [&str; 5] = ["--lib", "--needed", "--now", "--offline", "--unix-socket"];
 
 /// Metrics that a daemon has only once there was a cause, and which.
 const CONDITIONAL: [(&str, &str); 11] = [
