@@ -228,14 +228,17 @@ impl Session {
 
     /// Events that the daemon has counted so far; `None` without a daemon.
     pub(super) fn counted(&self) -> Result<Option<f64>> {
-        let ask = || Metrics::ask(&self.socket).map(|metrics| metrics.sum("tcpmon_events_total"));
-        self.daemon.as_ref().map(|_| ask()).transpose()
+        self.of_daemon(|metrics| metrics.sum("tcpmon_events_total"))
     }
 
     /// Seconds that the daemon's probes on timers have run so far; `None` without a daemon.
     pub(super) fn time_on_timers(&self) -> Result<Option<f64>> {
-        let family = "tcpmon_probe_run_seconds_total";
-        let ask = || Metrics::ask(&self.socket).map(|metrics| metrics.sum_of(family, "timer_"));
+        self.of_daemon(|metrics| metrics.sum_of("tcpmon_probe_run_seconds_total", "timer_"))
+    }
+
+    /// What the daemon's metrics tell; `None` without a daemon.
+    fn of_daemon(&self, figure: impl FnOnce(&Metrics) -> f64) -> Result<Option<f64>> {
+        let ask = || Metrics::ask(&self.socket).map(|metrics| figure(&metrics));
         self.daemon.as_ref().map(|_| ask()).transpose()
     }
 
