@@ -19,6 +19,7 @@ macro_rules! pod {
 use pod;
 
 mod cell;
+mod constants;
 mod counters;
 mod maps;
 mod offsets;
@@ -29,14 +30,17 @@ mod state;
 mod time_wait;
 
 pub use cell::{Cell, CellKey, MAX_CELLS, kind};
+pub use constants::{Constants, placeholder, size_of_member, stands_for};
 pub use counters::{
     ACTIVITY, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Losses, duration_bucket,
     transition_index,
 };
-pub use maps::{Address, Comm, Control, FailureKey, Family, ServiceCounts, ServiceKey};
+pub use maps::{
+    Address, Comm, Control, FailureKey, Family, ServiceCounts, ServiceKey, ServicePlace,
+};
 pub use offsets::{ABSENT, Offsets};
 pub use record::{DURATION_UNKNOWN, Transition, flags};
 pub use ring::{RingEnds, RingShape, Slot};
-pub use socket::{Embryo, Owner, Present, Socket, SocketPlace, SocketSet, WAYS};
+pub use socket::{Embryo, NEAR, Owner, Present, Socket, SocketRest, SocketSet, WAYS};
 pub use state::{STATE_COUNT, TcpState};
 pub use time_wait::{Departure, Ending, EnteredKey, Learnt, TimeWaits};

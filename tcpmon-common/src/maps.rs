@@ -54,7 +54,34 @@ pub struct ServiceKey {
     pub known: u32,
 }
 
-/// Per-CPU value under a [`ServiceKey`].
+/// One place of the table of owners whose connections are counted, a line of the cache. A place is
+/// never given up; two may have the same key, where two CPUs met an owner at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServicePlace {
+    /// [`ServicePlace::FREE`], [`ServicePlace::TAKEN`] or [`ServicePlace::HELD`].
+    pub held: u64,
+    /// Whose it is, once it is held.
+    pub key: ServiceKey,
+    unused: [u64; 3],
+}
+
+impl ServicePlace {
+    /// Nobody's.
+    pub const FREE: u64 = 0;
+    /// Somebody's, who is just being written down.
+    pub const TAKEN: u64 = 1;
+    /// Somebody's.
+    pub const HELD: u64 = 2;
+
+    /// A place of that owner's.
+    #[must_use]
+    pub const fn new(held: u64, key: ServiceKey) -> Self {
+        Self { held, key, unused: [0; 3] }
+    }
+}
+
+/// What a CPU counted at a [`ServicePlace`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServiceCounts {
@@ -101,10 +128,11 @@ pub struct Control {
 
 const _: () = {
     assert!(size_of::<ServiceKey>() == 32);
+    assert!(size_of::<ServicePlace>() == 64);
     assert!(size_of::<ServiceCounts>() == 16);
     assert!(size_of::<FailureKey>() == 80);
     assert!(size_of::<Control>() == 24);
 };
 
 #[cfg(feature = "user")]
-crate::pod!(ServiceKey, ServiceCounts, FailureKey, Control);
+crate::pod!(ServiceKey, ServicePlace, ServiceCounts, FailureKey, Control);

@@ -35,6 +35,8 @@ pub struct Offsets {
     pub sock_protocol: u32,
     /// `struct sock`: `sk_err`, int.
     pub sock_err: u32,
+    /// `struct sock`: `sk_lock.owned`, int.
+    pub sock_owned: u32,
     /// `struct net`: `ns.inum`, u32.
     pub net_inum: u32,
     /// `struct net`: `net_cookie`, u64.
@@ -43,6 +45,8 @@ pub struct Offsets {
     pub tcp_sport: u32,
     /// `struct tcp_sock`: `tsorted_sent_queue.next`, a pointer.
     pub tcp_sent_queue: u32,
+    /// `struct tcp_sock`: `tcp_clock_cache`, u64; [`ABSENT`] from a kernel that keeps no such time.
+    pub tcp_clock: u32,
     /// `struct socket`: `sk`, a `struct sock *`.
     pub socket_sk: u32,
     /// `struct task_struct`: `group_leader`, a `struct task_struct *`.
@@ -99,7 +103,7 @@ pub struct Offsets {
     pub tw_timestamp: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 42 * 4 && align_of::<Offsets>() == 4);
+const _: () = assert!(size_of::<Offsets>() == 44 * 4 && align_of::<Offsets>() == 4);
 
 #[cfg(feature = "user")]
 crate::pod!(Offsets);

@@ -51,56 +51,38 @@ pub struct Present {
 /// Sockets that share a place in the table of sockets.
 pub const WAYS: usize = 4;
 
-/// Sockets of a place whose [`Present`] stands in the place's first line of the cache.
-const NEAR: usize = WAYS / 2;
+/// Sockets of a place whose [`Present`] stands beside its cookies: half of them.
+pub const NEAR: usize = WAYS / 2;
 
-/// One place of the table of sockets, on four lines of the cache. Cookies stand beside each other,
-/// and with them what a transition changes of the first two sockets (mostly there are no more): to
-/// find such a socket and to note its transition touches one line. Their owners, read seldom, are
-/// on the next two.
+/// One place of the table of sockets, a line of the cache: to find a socket there and to note its
+/// transition touches one line, unless there are more than two, which is rare. Cookies are given in
+/// sequence, and so are places: the processor fetches the line of the next socket by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketSet {
     /// Whose the sockets are; 0: nobody's.
     pub cookies: [u64; WAYS],
-    near: [Present; NEAR],
-    owners: [Owner; WAYS],
-    far: [Present; NEAR],
+    /// What a transition changes of the first sockets.
+    pub near: [Present; NEAR],
 }
 
-/// Where what is kept of a socket stands.
-#[derive(Clone, Copy, Debug)]
-pub struct SocketPlace {
-    /// Its owner.
-    pub owner: *mut Owner,
-    /// What it is now.
-    pub present: *mut Present,
+/// What is read and written seldom of the sockets of a [`SocketSet`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct SocketRest {
+    /// Who opened them.
+    pub owners: [Owner; WAYS],
+    /// What a transition changes of those that are not among the first.
+    pub far: [Present; WAYS - NEAR],
 }
 
 impl SocketSet {
     /// What is kept of the socket at that place of [`Self::cookies`]; `way` is cut to be inside.
     #[must_use]
-    pub const fn socket(&self, way: usize) -> Socket {
+    pub const fn socket(&self, rest: &SocketRest, way: usize) -> Socket {
         let way = way % WAYS;
-        let present = if way < NEAR { self.near[way] } else { self.far[way % NEAR] };
-        Socket { owner: self.owners[way], present }
-    }
-
-    /// Where it stands in the set that `set` points to.
-    #[inline(always)]
-    #[must_use]
-    pub const fn place(set: *mut Self, way: usize) -> SocketPlace {
-        let way = way % WAYS;
-        let presents = if way < NEAR {
-            set.wrapping_byte_add(offset_of!(Self, near))
-        } else {
-            set.wrapping_byte_add(offset_of!(Self, far))
-        };
-        let owners = set.wrapping_byte_add(offset_of!(Self, owners));
-        SocketPlace {
-            owner: owners.cast::<Owner>().wrapping_add(way),
-            present: presents.cast::<Present>().wrapping_add(way % NEAR),
-        }
+        let present = if way < NEAR { self.near[way] } else { rest.far[way - NEAR] };
+        Socket { owner: rest.owners[way], present }
     }
 }
 
@@ -124,10 +106,10 @@ const _: () = {
     assert!(offset_of!(Owner, comm) == 16);
     assert!(size_of::<Socket>() == 56);
     assert!(size_of::<Present>() == 16);
-    assert!(size_of::<SocketSet>() == 256);
-    assert!(offset_of!(SocketSet, owners) == 64);
+    assert!(size_of::<SocketSet>() == 64);
+    assert!(size_of::<SocketRest>() == 192);
     assert!(size_of::<Embryo>() == 64);
 };
 
 #[cfg(feature = "user")]
-crate::pod!(Owner, Socket, Present, SocketSet, Embryo);
+crate::pod!(Owner, Socket, Present, SocketSet, SocketRest, Embryo);

@@ -1,6 +1,6 @@
 //! Atomic instructions, which `core` does not offer for this target.
 
-use crate::kernel::set_by_daemon;
+use crate::kernel::constant;
 use core::arch::asm;
 
 /// Adds to a number to which others add too (`BPF_ATOMIC` with `BPF_ADD`).
@@ -19,6 +19,27 @@ pub(crate) unsafe fn add(place: *mut u64, number: i64) {
             options(nostack),
         );
     }
+}
+
+/// Adds to a number to which others add too; returns what it was (`BPF_ATOMIC` with `BPF_ADD` and
+/// `BPF_FETCH`).
+///
+/// # Safety
+///
+/// As [`add`].
+#[inline(always)]
+pub(crate) unsafe fn fetch_add(place: *mut u64, number: u64) -> u64 {
+    let before;
+    // SAFETY: by the caller.
+    unsafe {
+        asm!(
+            "{number} = atomic_fetch_add((u64 *)({place} + 0), {number})",
+            place = in(reg) place,
+            number = inlateout(reg) number => before,
+            options(nostack),
+        );
+    }
+    before
 }
 
 /// Writes `new` to `place` if it holds `old`; returns what it held. Nothing is moved across it.
@@ -64,10 +85,6 @@ pub(crate) unsafe fn exchange(place: *mut u64, new: u64) -> u64 {
     held
 }
 
-/// Non-zero: this processor may show others two writes in another order; set by the daemon.
-#[unsafe(no_mangle)]
-static WEAKLY_ORDERED: u32 = 0;
-
 /// Writes to `place` so that whoever sees that sees all that was written before: by a plain
 /// instruction where the processor shows its writes in their order.
 ///
@@ -76,7 +93,7 @@ static WEAKLY_ORDERED: u32 = 0;
 /// As [`compare_and_swap`].
 #[inline(always)]
 pub(crate) unsafe fn commit(place: *mut u64, new: u64) {
-    if set_by_daemon(&WEAKLY_ORDERED) != 0 {
+    if constant!(weakly_ordered) != 0 {
         // SAFETY: by the caller.
         unsafe { exchange(place, new) };
         return;

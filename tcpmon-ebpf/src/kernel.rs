@@ -2,74 +2,57 @@
 //!
 //! The verifier knows the pointers by their type and turns a read through one that has become
 //! invalid into a read of 0, so none of these reads can fault. It also proves that each read
-//! stays inside a member of the type, for the offsets that are in force: they stand in frozen
-//! read-only data, which it treats as constants.
+//! stays inside a member of the type, for the offsets that are in force: they are constants of the
+//! code that it is given.
 
 use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_skc_to_tcp_sock};
-use core::ffi::c_void;
-use tcpmon_common::{ABSENT, Address, Comm, Family, Offsets};
+use core::{arch::asm, ffi::c_void};
+use tcpmon_common::{ABSENT, Address, Comm, Family};
 
-/// Set by the daemon before the programs are loaded.
-#[unsafe(no_mangle)]
-pub(crate) static OFFSETS: Offsets = Offsets {
-    sock_family: 0,
-    sock_num: 0,
-    sock_dport: 0,
-    sock_state: 0,
-    sock_daddr: 0,
-    sock_rcv_saddr: 0,
-    sock_v6_daddr: 0,
-    sock_v6_rcv_saddr: 0,
-    sock_net: 0,
-    sock_cookie: 0,
-    sock_protocol: 0,
-    sock_err: 0,
-    net_inum: 0,
-    net_cookie: 0,
-    tcp_sport: 0,
-    tcp_sent_queue: 0,
-    socket_sk: 0,
-    task_group_leader: 0,
-    task_tgid: 0,
-    task_comm: 0,
-    task_start_boottime: 0,
-    task_cgroups: 0,
-    css_set_dfl_cgrp: 0,
-    css_set_v1_subsys: 0,
-    css_cgroup: 0,
-    cgroup_kn: 0,
-    kernfs_node_id: 0,
-    common_pprev: 0,
-    common_net: 0,
-    tw_common: 0,
-    timer_function: 0,
-    tw_timer: 0,
-    tw_substate: 0,
-    common_family: 0,
-    common_num: 0,
-    common_dport: 0,
-    common_daddr: 0,
-    common_rcv_saddr: 0,
-    common_v6_daddr: 0,
-    common_v6_rcv_saddr: 0,
-    common_cookie: 0,
-    tw_timestamp: 0,
-};
+/// A number that the daemon puts into the code: a member of `tcpmon_common::Constants`.
+macro_rules! constant {
+    ($($member:ident).+) => {
+        $crate::kernel::put_by_daemon::<
+            {
+                tcpmon_common::placeholder(
+                    core::mem::offset_of!(tcpmon_common::Constants, $($member).+),
+                    tcpmon_common::size_of_member(|constants| &constants.$($member).+),
+                )
+            },
+        >()
+    };
+}
+pub(crate) use constant;
 
-/// The offset of one member.
+/// The offset of one member of a kernel structure.
 macro_rules! offset {
     ($member:ident) => {
-        $crate::kernel::set_by_daemon(&$crate::kernel::OFFSETS.$member)
+        $crate::kernel::constant!(offsets.$member)
     };
 }
 pub(crate) use offset;
 
-/// Reads a value that the daemon sets: the compiler must not take the zero in the source for it.
+/// The number for which `PLACEHOLDER` stands in the object.
+///
+/// Not `pure`: the compiler would keep it in a register or on the stack from one use to the next,
+/// where to load it anew costs nothing.
 #[inline(always)]
-pub(crate) fn set_by_daemon(offset: &'static u32) -> u32 {
-    // SAFETY: a reference is always valid to read.
-    unsafe { core::ptr::read_volatile(offset) }
+pub(crate) fn put_by_daemon<const PLACEHOLDER: u64>() -> u64 {
+    let number;
+    // SAFETY: loads a number into a register.
+    unsafe {
+        asm!(
+            "{number} = {placeholder} ll",
+            number = out(reg) number,
+            placeholder = const PLACEHOLDER,
+            options(nomem, nostack),
+        );
+    }
+    number
 }
+
+/// [`ABSENT`], as a constant of the code.
+pub(crate) const NOT_THERE: u64 = ABSENT as u64;
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;
@@ -81,7 +64,7 @@ const IPPROTO_TCP: u16 = 6;
 ///
 /// `base` comes from the kernel: a program argument, a helper's result or a read through one.
 #[inline(always)]
-pub(crate) unsafe fn read<T: Copy>(base: *const c_void, offset: u32) -> T {
+pub(crate) unsafe fn read<T: Copy>(base: *const c_void, offset: u64) -> T {
     // SAFETY: the verifier checks the read against the pointer's type.
     unsafe { core::ptr::read_volatile(base.byte_add(offset as usize).cast::<T>()) }
 }
@@ -119,7 +102,7 @@ impl Sock {
     /// Reads a member of its `struct tcp_sock`; the default where the kernel says that it is none.
     /// Asked for only where it is needed: it takes a call into the kernel.
     #[inline(always)]
-    fn of_tcp<T: Copy + Default>(self, offset: u32) -> T {
+    fn of_tcp<T: Copy + Default>(self, offset: u64) -> T {
         // SAFETY: `sk` is a `struct sock *`.
         let tcp = unsafe { bpf_skc_to_tcp_sock(self.sk.cast_mut()) };
         if tcp.is_null() {
@@ -169,6 +152,14 @@ impl Sock {
         u16::from_be(self.of_tcp(offset!(tcp_sport)))
     }
 
+    /// When TCP began to deal with what it deals with now, a segment or a timer, by its own reading
+    /// of `CLOCK_MONOTONIC`, in nanoseconds (`tcp_mstamp_refresh()` in net/ipv4/tcp_output.c); in a
+    /// system call, when it last did. 0 where the kernel keeps no such time.
+    #[inline(always)]
+    pub(crate) fn stamp_ns(self) -> u64 {
+        if offset!(tcp_clock) == NOT_THERE { 0 } else { self.of_tcp(offset!(tcp_clock)) }
+    }
+
     /// The remote port; 0 before connect().
     #[inline(always)]
     pub(crate) fn remote_port(self) -> u16 {
@@ -181,6 +172,13 @@ impl Sock {
     pub(crate) fn error(self) -> i32 {
         // SAFETY: `sk` is a `struct sock *`.
         unsafe { read(self.sk, offset!(sock_err)) }
+    }
+
+    /// Whether a process owns the socket's lock (`lock_sock()`). If none does, this is softirq.
+    #[inline(always)]
+    pub(crate) fn is_owned(self) -> bool {
+        // SAFETY: `sk` is a `struct sock *`.
+        unsafe { read::<u32>(self.sk, offset!(sock_owned)) != 0 }
     }
 
     /// Inode of the socket's network namespace.
@@ -215,7 +213,7 @@ impl Sock {
     }
 
     #[inline(always)]
-    fn ipv4(self, offset: u32) -> Address {
+    fn ipv4(self, offset: u64) -> Address {
         let mut address = [0u8; 16];
         // SAFETY: `sk` is a `struct sock *`.
         let bytes: u32 = unsafe { read(self.sk, offset) };
@@ -224,8 +222,8 @@ impl Sock {
     }
 
     #[inline(always)]
-    fn ipv6(self, offset: u32) -> Address {
-        if offset == ABSENT {
+    fn ipv6(self, offset: u64) -> Address {
+        if offset == NOT_THERE {
             return [0; 16];
         }
         let mut address = [0u8; 16];
@@ -321,7 +319,7 @@ impl Process {
             let css_set = read::<*const c_void>(self.0, offset!(task_cgroups));
             (css_set, cgroup_id(read(css_set, offset!(css_set_dfl_cgrp))))
         };
-        if unified != ROOT || offset!(css_set_v1_subsys) == ABSENT {
+        if unified != ROOT || offset!(css_set_v1_subsys) == NOT_THERE {
             return (unified, false);
         }
         // SAFETY: an element of `subsys` is a `struct cgroup_subsys_state *`.

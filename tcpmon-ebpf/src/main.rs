@@ -29,6 +29,8 @@ mod record;
 #[cfg(target_arch = "bpf")]
 mod ring;
 #[cfg(target_arch = "bpf")]
+mod services;
+#[cfg(target_arch = "bpf")]
 mod sockets;
 #[cfg(target_arch = "bpf")]
 mod tally;

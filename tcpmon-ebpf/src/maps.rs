@@ -2,25 +2,38 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
+    helpers::bpf_get_smp_processor_id,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, Stack},
 };
 use tcpmon_common::{
     Cell, CellKey, Control, Counters, Departure, Embryo, EnteredKey, FailureKey, Learnt, Owner,
-    RingEnds, ServiceCounts, ServiceKey, Slot, Socket, SocketSet, TimeWaits,
+    RingEnds, ServiceCounts, ServicePlace, Slot, Socket, SocketRest, SocketSet, TimeWaits,
 };
 
 /// What the daemon wants now.
 #[map]
 pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Every exact counter, in one value a CPU.
+/// Every exact counter, one value a CPU, by its number. Not a map of the kernel's for each CPU: of
+/// such a value the address has to be read first, here it can be reckoned.
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static COUNTERS: Array<Counters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// This CPU's counters.
+#[inline(always)]
+pub(crate) fn counters() -> Option<*mut Counters> {
+    // SAFETY: the helper takes nothing.
+    COUNTERS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+}
 
 /// Sockets by cookie, from their first transition to `-> CLOSE`: see `crate::sockets`.
 #[map]
 pub(crate) static SOCKET_SETS: Array<SocketSet> = Array::with_max_entries(16_384, BPF_F_MMAPABLE);
+
+/// What is seldom asked of them, set by set.
+#[map]
+pub(crate) static SOCKET_RESTS: Array<SocketRest> = Array::with_max_entries(16_384, BPF_F_MMAPABLE);
 
 /// The sockets that found no room in their set.
 #[map]
@@ -39,10 +52,18 @@ pub(crate) static EMBRYO: PerCpuArray<Embryo> = PerCpuArray::with_max_entries(1,
 #[map]
 pub(crate) static EMBRYOS: LruHashMap<u64, Embryo> = LruHashMap::with_max_entries(1_024, 0);
 
-/// Connections by owner.
+/// Owners whose connections are counted: see `crate::services`.
 #[map]
-pub(crate) static SERVICES: PerCpuHashMap<ServiceKey, ServiceCounts> =
-    PerCpuHashMap::with_max_entries(4_096, 0);
+pub(crate) static SERVICES: Array<ServicePlace> = Array::with_max_entries(8_192, BPF_F_MMAPABLE);
+
+/// How many of those places are held.
+#[map]
+pub(crate) static SERVICES_HELD: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Their connections: all places of one CPU, then those of the next.
+#[map]
+pub(crate) static SERVICE_COUNTS: Array<ServiceCounts> =
+    Array::with_max_entries(8_192, BPF_F_MMAPABLE);
 
 /// connect() calls that found no free port.
 #[map]

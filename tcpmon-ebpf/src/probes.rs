@@ -2,7 +2,7 @@
 
 use crate::{
     kernel::{self, Process, Sock},
-    maps::COUNTERS,
+    maps::counters,
     time_wait::TimeWait,
     timers, transition,
 };
@@ -18,7 +18,7 @@ pub(crate) fn tcpmon_state(ctx: BtfTracePointContext) -> i32 {
     let new: i32 = ctx.arg(2);
     // SAFETY: the tracepoint's first argument is a `struct sock *`.
     let Some(sock) = (unsafe { Sock::new(sk) }) else { return 0 };
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 0 };
+    let Some(counters) = counters() else { return 0 };
     // SAFETY: this CPU's own value. From Linux 6.1 on the kernel does not let the program
     // interrupt itself (`__bpf_trace_run()`): it skips the run and counts it, as is exported. Before,
     // an interrupt in the middle of an addition could make one count fall short.
@@ -33,7 +33,7 @@ pub(crate) fn tcpmon_state(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn tcpmon_timer_start(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the tracepoint's first argument is a `struct timer_list *`.
     let Some(socket) = (unsafe { TimeWait::of_timer(ctx.arg(0)) }) else { return 0 };
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 0 };
+    let Some(counters) = counters() else { return 0 };
     // SAFETY: this CPU's own value, of which the timers' probes have members of their own.
     timers::started(unsafe { &mut *counters }, socket);
     0
@@ -44,7 +44,7 @@ pub(crate) fn tcpmon_timer_start(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn tcpmon_timer_cancel(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
     let Some(socket) = (unsafe { TimeWait::of_timer(ctx.arg(0)) }) else { return 0 };
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 0 };
+    let Some(counters) = counters() else { return 0 };
     // SAFETY: as above.
     timers::cancelled(unsafe { &mut *counters }, socket);
     0
@@ -55,7 +55,7 @@ pub(crate) fn tcpmon_timer_cancel(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn tcpmon_timer_expire(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
     let Some(socket) = (unsafe { TimeWait::of_timer(ctx.arg(0)) }) else { return 0 };
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 0 };
+    let Some(counters) = counters() else { return 0 };
     // SAFETY: as above.
     timers::expired(unsafe { &mut *counters }, socket);
     0

@@ -2,19 +2,11 @@
 
 use crate::{
     atomic::{add, commit, compare_and_swap, exchange},
-    kernel::set_by_daemon,
+    kernel::constant,
     maps::{BELL, CONTROL, RING_ENDS, RING_SLOTS},
 };
 use aya_ebpf::{bindings::BPF_RB_FORCE_WAKEUP, helpers::bpf_get_smp_processor_id};
 use tcpmon_common::{Control, Slot, Transition};
-
-/// Places in each ring, a power of two; set by the daemon.
-#[unsafe(no_mangle)]
-static RING_SIZE: u32 = 0;
-
-/// Number of rings less one, a power of two less one; set by the daemon.
-#[unsafe(no_mangle)]
-static RING_MASK: u32 = 0;
 
 /// How often a claim may be tried: others come first who interrupt this one, or share the ring. One
 /// that fails as often is a loss.
@@ -56,8 +48,8 @@ impl Claim {
 pub(crate) fn claim(is_event: bool) -> Option<Claim> {
     // SAFETY: the helper takes nothing.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let ring = cpu & set_by_daemon(&RING_MASK);
-    let size = set_by_daemon(&RING_SIZE);
+    let ring = cpu & constant!(ring_mask) as u32;
+    let size = constant!(ring_size) as u32;
     let ends = RING_ENDS.get_ptr_mut(ring)?;
     // SAFETY: a pointer to a map's value.
     let (claimed, lost, read) =

@@ -10,50 +10,129 @@
 use crate::{
     atomic::{commit, compare_and_swap},
     cells,
-    kernel::set_by_daemon,
-    maps::{SOCKET_SETS, SOCKETS},
+    kernel::constant,
+    maps::{SOCKET_RESTS, SOCKET_SETS, SOCKETS},
+    owner::STRANGER,
+    tally::inside,
 };
-use tcpmon_common::{Present, Socket, SocketPlace, SocketSet, TcpState, WAYS};
-
-/// Number of sets less one, a power of two less one; set by the daemon with the array's size.
-#[unsafe(no_mangle)]
-static SET_MASK: u32 = 0;
+use core::arch::asm;
+use tcpmon_common::{NEAR, Owner, Present, Socket, SocketRest, SocketSet, TcpState, WAYS};
 
 /// In place of a cookie while what is kept of the socket is being written: no socket has it.
 const TAKEN: u64 = u64::MAX;
 
 #[inline(always)]
+fn index_of(cookie: u64) -> u32 {
+    (cookie & constant!(set_mask)) as u32
+}
+
+#[inline(always)]
 fn set_of(cookie: u64) -> Option<*mut SocketSet> {
-    SOCKET_SETS.get_ptr_mut(cookie as u32 & set_by_daemon(&SET_MASK))
+    SOCKET_SETS.get_ptr_mut(index_of(cookie))
+}
+
+#[inline(always)]
+fn rest_of(cookie: u64) -> Option<*mut SocketRest> {
+    SOCKET_RESTS.get_ptr_mut(index_of(cookie))
+}
+
+/// Where what is kept of a socket stands.
+pub(crate) struct Place {
+    /// What it is now.
+    pub(crate) present: *mut Present,
+    whose: Whose,
+}
+
+/// Where its owner stands.
+enum Whose {
+    /// In the array, which need not be asked before the owner is.
+    Way(u64, usize),
+    /// In the hash map.
+    Spilled(*mut Owner),
+}
+
+impl Place {
+    /// The socket with that cookie at one of the ways of its set.
+    #[inline(always)]
+    fn new(set: *mut SocketSet, cookie: u64, way: usize) -> Option<Self> {
+        let is_near = way < NEAR;
+        let way = any_way(way, cookie);
+        // SAFETY: pointers to arrays' values; the index is inside.
+        let present = unsafe {
+            if is_near {
+                (&raw mut (*set).near).cast::<Present>().add(inside::<NEAR>(way))
+            } else {
+                (&raw mut (*rest_of(cookie)?).far).cast::<Present>().add(inside::<NEAR>(way))
+            }
+        };
+        Some(Self { present, whose: Whose::Way(cookie, way) })
+    }
+
+    /// Its owner, to be read.
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> *const Owner {
+        self.owner_mut().map_or(&raw const STRANGER, |owner| owner.cast_const())
+    }
+
+    /// Its owner, to be written; `None` never happens.
+    #[inline(always)]
+    pub(crate) fn owner_mut(&self) -> Option<*mut Owner> {
+        match self.whose {
+            // SAFETY: a pointer to an array's value; the way is inside.
+            Whose::Way(cookie, way) => rest_of(cookie).map(|rest| unsafe {
+                (&raw mut (*rest).owners).cast::<Owner>().add(inside::<WAYS>(way))
+            }),
+            Whose::Spilled(owner) => Some(owner),
+        }
+    }
+}
+
+/// That way, but for the verifier any: else it would go through all that may follow for each way of
+/// its own, and through Linux 6.1 give up. It does not see that a number and its copy differ in no
+/// bit.
+#[inline(always)]
+fn any_way(way: usize, cookie: u64) -> usize {
+    let any;
+    // SAFETY: reckons with registers.
+    unsafe {
+        asm!(
+            "{copy} = {cookie}",
+            "{copy} ^= {cookie}",
+            "{way} |= {copy}",
+            copy = out(reg) _,
+            cookie = in(reg) cookie,
+            way = inlateout(reg) way => any,
+            options(pure, nomem, nostack),
+        );
+    }
+    any
 }
 
 /// Non-zero once a socket has found its set full: until then the hash map need not be asked.
 static mut OVERFLOWED: u32 = 0;
 
 #[inline(always)]
-fn overflow(cookie: u64) -> Option<SocketPlace> {
+fn overflow(cookie: u64) -> Option<Place> {
     // SAFETY: one word, only ever changed from 0 to 1.
     if unsafe { (&raw const OVERFLOWED).read_volatile() } == 0 {
         return None;
     }
     let socket = SOCKETS.get_ptr_mut(cookie)?;
     // SAFETY: a pointer to a map's value.
-    let place = unsafe {
-        SocketPlace { owner: &raw mut (*socket).owner, present: &raw mut (*socket).present }
-    };
-    Some(place)
+    let (owner, present) = unsafe { (&raw mut (*socket).owner, &raw mut (*socket).present) };
+    Some(Place { present, whose: Whose::Spilled(owner) })
 }
 
 /// The socket with that cookie, if it is kept.
 #[inline(always)]
-pub(crate) fn find(cookie: u64) -> Option<SocketPlace> {
+pub(crate) fn find(cookie: u64) -> Option<Place> {
     let set = set_of(cookie)?;
     // SAFETY: a pointer to an array's value; `way` is inside.
     unsafe {
         let mut way = 0;
         while way < WAYS {
             if (&raw const (*set).cookies[way]).read_volatile() == cookie {
-                return Some(SocketSet::place(set, way));
+                return Place::new(set, cookie, way);
             }
             way += 1;
         }
@@ -78,8 +157,9 @@ pub(crate) fn keep_for_a_while(cookie: u64) {
         let mut way = 0;
         while way < WAYS {
             if (&raw const (*set).cookies[way]).read_volatile() == cookie {
-                let present = SocketSet::place(set, way).present;
-                (&raw mut (*present).state).write_volatile(PASSING);
+                if let Some(place) = Place::new(set, cookie, way) {
+                    (&raw mut (*place.present).state).write_volatile(PASSING);
+                }
                 kept = true;
             }
             way += 1;
@@ -117,10 +197,10 @@ unsafe fn copy<T>(from: *const T, to: *mut T) {
 ///
 /// `place` is one that [`find`] found, and `to` is valid.
 #[inline(always)]
-pub(crate) unsafe fn read(place: &SocketPlace, to: *mut Socket) {
+pub(crate) unsafe fn read(place: &Place, to: *mut Socket) {
     // SAFETY: by the caller.
     unsafe {
-        copy(place.owner, &raw mut (*to).owner);
+        copy(place.owner(), &raw mut (*to).owner);
         copy(place.present, &raw mut (*to).present);
     }
 }
@@ -129,10 +209,12 @@ pub(crate) unsafe fn read(place: &SocketPlace, to: *mut Socket) {
 ///
 /// As [`read`].
 #[inline(always)]
-unsafe fn write(place: &SocketPlace, socket: *const Socket) {
+unsafe fn write(place: &Place, socket: *const Socket) {
     // SAFETY: by the caller.
     unsafe {
-        copy(&raw const (*socket).owner, place.owner);
+        if let Some(owner) = place.owner_mut() {
+            copy(&raw const (*socket).owner, owner);
+        }
         copy(&raw const (*socket).present, place.present);
     }
 }
@@ -159,7 +241,7 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
         let mut way = 0;
         while way < WAYS {
             let whose = &raw mut (*set).cookies[way];
-            let place = SocketSet::place(set, way);
+            let Some(place) = Place::new(set, cookie, way) else { return false };
             if whose.read_volatile() == 0 && compare_and_swap(whose, 0, TAKEN) == 0 {
                 write(&place, socket);
                 commit(whose, cookie);
@@ -189,7 +271,7 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
     // SAFETY: as above; `oldest` is one of the ways.
     unsafe {
         let oldest = oldest & (WAYS - 1);
-        let place = SocketSet::place(set, oldest);
+        let Some(place) = Place::new(set, cookie, oldest) else { return false };
         release(place.present);
         write(&place, socket);
         commit(&raw mut (*set).cookies[oldest], cookie);

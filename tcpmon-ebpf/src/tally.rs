@@ -1,14 +1,15 @@
 //! The exact counters.
 
 use crate::{
-    maps::{ENTERED, NAMESPACES, PORT_FAILURES, SERVICES},
+    kernel::Sock,
+    maps::{ENTERED, NAMESPACES, PORT_FAILURES},
     time_wait::Netns,
 };
 use aya_ebpf::maps::PerCpuHashMap;
 use core::arch::asm;
 use tcpmon_common::{
     ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EnteredKey, FailureKey, STATE_COUNT,
-    ServiceCounts, ServiceKey, TcpState, TimeWaits, duration_bucket, transition_index,
+    ServiceKey, TcpState, TimeWaits, duration_bucket, transition_index,
 };
 
 /// Flag of `bpf_map_update_elem`: insert or replace.
@@ -51,21 +52,24 @@ fn found_or_begun<K, V>(
     })
 }
 
-/// Notes that something happened in a network namespace.
+/// Counts one transition, and notes that something happened in its network namespace.
 #[inline(always)]
-pub(crate) fn activity(counters: &mut Counters, netns: u32) {
-    let index = inside::<ACTIVITY>(netns as usize);
+pub(crate) fn transition(counters: &mut Counters, sock: Sock, old: u8, new: u8) {
+    let mark = count(counters, sock.family as u8, old, new);
+    let namespace = inside::<ACTIVITY>(sock.netns() as usize);
     // SAFETY: the index is inside.
-    unsafe { *counters.activity.as_mut_ptr().add(index) += 1 };
+    unsafe { *counters.activity.as_mut_ptr().add(namespace) = mark };
 }
 
-/// Counts one transition.
+/// Counts one transition; returns a number that no other on this CPU gives.
 #[inline(always)]
-pub(crate) fn transition(counters: &mut Counters, family: u8, old: u8, new: u8) {
+fn count(counters: &mut Counters, family: u8, old: u8, new: u8) -> u64 {
     const SIZE: usize = 2 * STATE_COUNT * STATE_COUNT;
     let index = inside::<SIZE>(transition_index(family, old, new));
     // SAFETY: the index is inside.
-    unsafe { *counters.transitions.as_mut_ptr().add(index) += 1 };
+    let place = unsafe { &mut *counters.transitions.as_mut_ptr().add(index) };
+    *place += 1;
+    (index as u64) << 48 | *place
 }
 
 /// Observes the time that a socket spent in a state.
@@ -84,7 +88,7 @@ pub(crate) fn duration(counters: &mut Counters, state: u8, duration_ns: u64) {
 /// Counts one `time_wait -> close` and observes how long it took.
 #[inline(always)]
 pub(crate) fn time_wait_end(counters: &mut Counters, family: u8, duration_ns: u64) {
-    transition(counters, family, TcpState::TimeWait.number(), TcpState::Close.number());
+    count(counters, family, TcpState::TimeWait.number(), TcpState::Close.number());
     if duration_ns != DURATION_UNKNOWN {
         duration(counters, TcpState::TimeWait.number(), duration_ns);
     }
@@ -119,22 +123,6 @@ pub(crate) fn entered(counters: &mut Counters, service: ServiceKey, netns: Netns
     // SAFETY: this CPU's own value.
     unsafe { *count += 1 };
     true
-}
-
-/// Counts one established connection for its owner.
-#[inline(always)]
-pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: bool) {
-    match found_or_begun(&SERVICES, key, ServiceCounts::default) {
-        // SAFETY: this CPU's own value.
-        Some(counts) => unsafe {
-            if passive {
-                (*counts).passive += 1;
-            } else {
-                (*counts).active += 1;
-            }
-        },
-        None => counters.losses.services[usize::from(passive)] += 1,
-    }
 }
 
 /// Counts one connect() that found no free port.

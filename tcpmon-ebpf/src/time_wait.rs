@@ -5,17 +5,12 @@
 //! answers an address that has become invalid with an error.
 
 use crate::{
-    kernel::{AF_INET6, offset, read},
+    kernel::{AF_INET6, NOT_THERE, constant, offset, read},
     maps::LEARNT,
 };
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use core::ffi::c_void;
-use tcpmon_common::{ABSENT, Address, Family, TcpState};
-
-/// Address of `tw_timer_handler()`, by which the timers of time-wait sockets are told from all
-/// others; set by the daemon.
-#[unsafe(no_mangle)]
-static TW_HANDLER: u64 = 0;
+use tcpmon_common::{Address, Family, TcpState};
 
 /// A network namespace, by its number, which another may have had before, and by its cookie, which
 /// none ever had.
@@ -37,14 +32,9 @@ impl TimeWait {
     /// `timer` is a `struct timer_list *` that the verifier knows as such.
     #[inline(always)]
     pub(crate) unsafe fn of_timer(timer: *const c_void) -> Option<Self> {
-        // SAFETY: by the caller; a reference is always valid to read.
-        let (function, handler) = unsafe {
-            (
-                read::<u64>(timer, offset!(timer_function)),
-                core::ptr::read_volatile(&raw const TW_HANDLER),
-            )
-        };
-        (function == handler).then(|| Self(timer as u64 - u64::from(offset!(tw_timer))))
+        // SAFETY: by the caller.
+        let function = unsafe { read::<u64>(timer, offset!(timer_function)) };
+        (function == constant!(tw_handler)).then(|| Self(timer as u64 - offset!(tw_timer)))
     }
 
     /// Notes the function of this timer if it is that of the socket in [`LEARNT`].
@@ -57,7 +47,7 @@ impl TimeWait {
         let Some(learnt) = LEARNT.get_ptr_mut(0) else { return };
         // SAFETY: by the caller; a pointer to a map's value.
         unsafe {
-            let around = Self(timer as u64 - u64::from(offset!(tw_timer)));
+            let around = Self(timer as u64 - offset!(tw_timer));
             if (*learnt).cookie != 0 && around.cookie() == (*learnt).cookie {
                 (*learnt).function = read::<u64>(timer, offset!(timer_function));
             }
@@ -66,8 +56,8 @@ impl TimeWait {
 
     /// Reads a member of its `sock_common`; 0 where it cannot be read.
     #[inline(always)]
-    fn peek<T: Default>(self, offset: u32) -> T {
-        peek(self.0 + u64::from(offset!(tw_common)) + u64::from(offset))
+    fn peek<T: Default>(self, offset: u64) -> T {
+        peek(self.0 + offset!(tw_common) + offset)
     }
 
     /// Its address, to compare, not to follow.
@@ -87,10 +77,7 @@ impl TimeWait {
     #[inline(always)]
     pub(crate) fn netns(self) -> Netns {
         let net: u64 = self.peek(offset!(common_net));
-        Netns {
-            inode: peek(net + u64::from(offset!(net_inum))),
-            cookie: peek(net + u64::from(offset!(net_cookie))),
-        }
+        Netns { inode: peek(net + offset!(net_inum)), cookie: peek(net + offset!(net_cookie)) }
     }
 
     /// The address family.
@@ -107,13 +94,13 @@ impl TimeWait {
     /// net/ipv4/tcp_minisocks.c).
     #[inline(always)]
     pub(crate) fn is_in_fin_wait2(self) -> bool {
-        peek::<u8>(self.0 + u64::from(offset!(tw_substate))) == TcpState::FinWait2.number()
+        peek::<u8>(self.0 + offset!(tw_substate)) == TcpState::FinWait2.number()
     }
 
     /// Whether the connection had TCP timestamps (`tcp_time_wait()` keeps when one came last).
     #[inline(always)]
     pub(crate) fn has_timestamps(self) -> bool {
-        peek::<u32>(self.0 + u64::from(offset!(tw_timestamp))) != 0
+        peek::<u32>(self.0 + offset!(tw_timestamp)) != 0
     }
 
     /// Whether it has been taken out of the table of connections while its timer runs: only a
@@ -151,7 +138,7 @@ impl TimeWait {
     }
 
     #[inline(always)]
-    fn ipv4(self, offset: u32) -> Address {
+    fn ipv4(self, offset: u64) -> Address {
         // By words: of bytes, the compiler would make a call to a loop.
         let words = [self.peek::<u32>(offset), 0, 0, 0];
         // SAFETY: sixteen bytes without a meaning of their own.
@@ -159,8 +146,8 @@ impl TimeWait {
     }
 
     #[inline(always)]
-    fn ipv6(self, offset: u32) -> Address {
-        let words = if offset == ABSENT { [0; 2] } else { self.peek::<[u64; 2]>(offset) };
+    fn ipv6(self, offset: u64) -> Address {
+        let words = if offset == NOT_THERE { [0; 2] } else { self.peek::<[u64; 2]>(offset) };
         // SAFETY: as above.
         unsafe { core::mem::transmute::<[u64; 2], Address>(words) }
     }

@@ -13,31 +13,27 @@
 
 use crate::{
     cells,
-    kernel::set_by_daemon,
+    kernel::constant,
     maps::{DEPARTURE, NAMESPACES},
     owner::{STRANGER, service_key},
     record::{self, Ends},
-    sockets, tally,
+    sockets::{self, Place},
+    tally,
     time_wait::{Netns, TimeWait},
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpmon_common::{
     CellKey, Counters, DURATION_UNKNOWN, Departure, Ending, Family, Owner, Present, ServiceKey,
-    Socket, SocketPlace, TcpState, TimeWaits, flags, kind,
+    Socket, TcpState, TimeWaits, flags, kind,
 };
 
 const TIME_WAIT: u8 = TcpState::TimeWait.number();
 const CLOSE: u8 = TcpState::Close.number();
 
-/// Inode of the only network namespace whose time-wait sockets are of interest, 0: all are; set by
-/// the daemon.
-#[unsafe(no_mangle)]
-static ONLY_NETNS: u32 = 0;
-
 #[inline(always)]
 pub(crate) fn is_watched(netns: u32) -> bool {
-    let only = set_by_daemon(&ONLY_NETNS);
-    only == 0 || only == netns
+    let only = constant!(only_netns);
+    only == 0 || only == u64::from(netns)
 }
 
 /// A socket enters the table, or its timer is set anew.
@@ -106,7 +102,7 @@ fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: Netns)
     if let Some(place) = kept(cookie) {
         // SAFETY: pointers to a map's value. This runs inside the transition that ends the full
         // socket, so nobody else writes to it.
-        let (socket, owner) = unsafe { (&mut *place.present, &*place.owner) };
+        let (socket, owner) = unsafe { (&mut *place.present, &*place.owner()) };
         socket.flags |= substate;
         if socket.flags & flags::OWNER_KNOWN != 0 {
             service = service_key(owner, true);
@@ -233,11 +229,19 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     };
     let edge = (TIME_WAIT, CLOSE, role | ending.flags());
     let identity = identity(cookie, leaving.address());
-    record::put(true, ts_ns, identity, departure.duration_ns, edge, owner, || {
-        let (saddr, daddr) = leaving.addresses(family);
-        let (sport, dport) = (leaving.local_port(), leaving.remote_port());
-        Ends { saddr, daddr, netns: netns.inode, sport, dport, family }
-    });
+    record::put(
+        true,
+        ts_ns,
+        identity,
+        departure.duration_ns,
+        edge,
+        || owner,
+        || {
+            let (saddr, daddr) = leaving.addresses(family);
+            let (sport, dport) = (leaving.local_port(), leaving.remote_port());
+            Ends { saddr, daddr, netns: netns.inode, sport, dport, family }
+        },
+    );
 }
 
 /// The timer that was cancelled just now did expire.
@@ -275,7 +279,7 @@ pub(crate) fn expired(counters: &mut Counters, leaving: TimeWait) {
 /// What is kept of a socket. One that is older than the probes may have no cookie, and nobody can
 /// give it one here.
 #[inline(always)]
-fn kept(cookie: u64) -> Option<SocketPlace> {
+fn kept(cookie: u64) -> Option<Place> {
     if cookie == 0 { None } else { sockets::find(cookie) }
 }
 
@@ -293,12 +297,20 @@ fn amend(cookie: u64, address: u64, ending: Ending) {
     let ts_ns = unsafe { bpf_ktime_get_ns() };
     let edge = (TIME_WAIT, CLOSE, ending.flags());
     let identity = identity(cookie, address);
-    record::put(false, ts_ns, identity, DURATION_UNKNOWN, edge, &raw const STRANGER, || Ends {
-        saddr: [0; 16],
-        daddr: [0; 16],
-        netns: 0,
-        sport: 0,
-        dport: 0,
-        family: Family::Ipv4,
-    });
+    record::put(
+        false,
+        ts_ns,
+        identity,
+        DURATION_UNKNOWN,
+        edge,
+        || &raw const STRANGER,
+        || Ends {
+            saddr: [0; 16],
+            daddr: [0; 16],
+            netns: 0,
+            sport: 0,
+            dport: 0,
+            family: Family::Ipv4,
+        },
+    );
 }

@@ -8,11 +8,12 @@
 
 use crate::{
     accepted::{accepted, conceive, parked},
-    kernel::{Process, Sock, set_by_daemon},
+    kernel::{Process, Sock, constant},
     maps::LISTENERS,
     owner::{STRANGER, owner, service_key},
     record::{Observed, report},
-    sockets,
+    services,
+    sockets::{self, Place},
     tally::{self, BPF_ANY, BPF_NOEXIST},
     timers::is_watched,
 };
@@ -20,7 +21,7 @@ use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
 use core::hint::cold_path;
 use tcpmon_common::{
-    Counters, DURATION_UNKNOWN, FailureKey, Owner, Present, Socket, SocketPlace, TcpState, flags,
+    Counters, DURATION_UNKNOWN, FailureKey, Owner, Present, Socket, TcpState, flags,
 };
 
 const ESTABLISHED: u8 = TcpState::Established.number();
@@ -28,13 +29,12 @@ const SYN_SENT: u8 = TcpState::SynSent.number();
 const SYN_RECV: u8 = TcpState::SynRecv.number();
 const CLOSE: u8 = TcpState::Close.number();
 const LISTEN: u8 = TcpState::Listen.number();
+const FIN_WAIT1: u8 = TcpState::FinWait1.number();
 const FIN_WAIT2: u8 = TcpState::FinWait2.number();
+const CLOSE_WAIT: u8 = TcpState::CloseWait.number();
+const LAST_ACK: u8 = TcpState::LastAck.number();
 const CLOSING: u8 = TcpState::Closing.number();
 const TIME_WAIT: u8 = TcpState::TimeWait.number();
-
-/// Non-zero: no probe watches the timers of time-wait sockets; set by the daemon.
-#[unsafe(no_mangle)]
-static TIME_WAIT_SAMPLED: u32 = 0;
 
 /// Takes note of one transition of one socket.
 #[inline(always)]
@@ -45,18 +45,54 @@ pub(crate) fn observe<C: EbpfContext>(
     old: u8,
     new: u8,
 ) {
-    tally::activity(counters, sock.netns());
-    // SAFETY: the helper takes nothing.
-    let ts_ns = unsafe { bpf_ktime_get_ns() };
     if old == LISTEN && new == SYN_RECV {
-        tally::transition(counters, sock.family as u8, old, new);
-        accepted(ctx, counters, sock, ts_ns);
+        tally::transition(counters, sock, old, new);
+        accepted(ctx, counters, sock, now());
     } else if new == SYN_SENT || new == LISTEN {
-        tally::transition(counters, sock.family as u8, old, new);
-        opened(ctx, counters, sock, &Edge { ts_ns, old, new });
+        tally::transition(counters, sock, old, new);
+        opened(ctx, counters, sock, &Edge { ts_ns: now(), old, new });
     } else {
-        moved(ctx, counters, sock, ts_ns, old, new);
+        moved(ctx, counters, sock, old, new);
     }
+}
+
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// When the transition of a socket happens whose old state began at `since_ns`, which is 0 where
+/// that was not seen.
+///
+/// To read the clock takes a third of the time that all else here takes. Where a segment makes the
+/// transition, or a timer, TCP has just done so itself: first of all `tcp_rcv_established()`,
+/// `tcp_rcv_state_process()` (net/ipv4/tcp_input.c), `tcp_write_timer_handler()` and
+/// `tcp_keepalive_timer()` (net/ipv4/tcp_timer.c) call `tcp_mstamp_refresh()`.
+#[inline(always)]
+fn when(sock: Sock, since_ns: u64, old: u8, new: u8) -> u64 {
+    if since_ns != 0 && is_stamped(sock, old, new) {
+        let stamp_ns = sock.stamp_ns();
+        // Of a connection that is restored (`TCP_REPAIR`) the stamp is older than the state.
+        if stamp_ns >= since_ns {
+            return stamp_ns;
+        }
+        cold_path();
+    }
+    now()
+}
+
+/// Whether TCP has read the clock for what makes this transition.
+#[inline(always)]
+fn is_stamped(sock: Sock, old: u8, new: u8) -> bool {
+    /// Only a segment leads into these: the peer's SYN or FIN, or what acknowledges ours.
+    const INTO: u32 = 1 << ESTABLISHED | 1 << FIN_WAIT2 | 1 << CLOSE_WAIT | 1 << CLOSING;
+    /// From these, a segment or a timer leads into CLOSE, or a system call, which owns the socket's
+    /// lock; from others, also an ICMP message and the end of the listener.
+    const CLOSED_FROM: u32 = 1 << FIN_WAIT1 | 1 << FIN_WAIT2 | 1 << CLOSING | 1 << LAST_ACK;
+    let is_in = |state: u8, states: u32| 1 << (state & 15) & states != 0;
+    is_in(new, INTO) || new == CLOSE && is_in(old, CLOSED_FROM) && !sock.is_owned()
 }
 
 /// Which transition, and when.
@@ -99,7 +135,7 @@ fn opened<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, edge: &E
             new,
             flags: present.flags,
         },
-        &raw const socket.owner,
+        || &raw const socket.owner,
     );
 }
 
@@ -111,7 +147,7 @@ fn kept<C: EbpfContext>(
     sock: Sock,
     cookie: u64,
     old: u8,
-) -> Option<SocketPlace> {
+) -> Option<Place> {
     let socket = sockets::find(cookie);
     if socket.is_some() || old != SYN_RECV {
         return socket;
@@ -133,19 +169,12 @@ fn hatch<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, cookie: u
 
 /// Any other transition: of a socket that is kept, or is older than the probes.
 #[inline(always)]
-fn moved<C: EbpfContext>(
-    ctx: &C,
-    counters: &mut Counters,
-    sock: Sock,
-    ts_ns: u64,
-    old: u8,
-    new: u8,
-) {
+fn moved<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, old: u8, new: u8) {
     let cookie = sock.cookie();
     let mut observed = Observed {
         sock,
         cookie,
-        ts_ns,
+        ts_ns: 0,
         duration_ns: DURATION_UNKNOWN,
         sport: 0,
         old,
@@ -157,12 +186,13 @@ fn moved<C: EbpfContext>(
         // SAFETY: a pointer to a map's value. Transitions of one socket are serialised by its
         // lock, so nobody else writes to it.
         let socket = unsafe { &mut *place.present };
-        opener = place.owner;
+        opener = place.owner();
+        observed.ts_ns = when(sock, socket.since_ns, old, new);
         observed.flags = socket.flags;
         // Once it has a port it keeps it.
         observed.sport = if socket.sport == 0 { sock.last_port() } else { socket.sport };
         if socket.since_ns != 0 {
-            observed.duration_ns = ts_ns.saturating_sub(socket.since_ns);
+            observed.duration_ns = observed.ts_ns.saturating_sub(socket.since_ns);
             tally::duration(counters, old, observed.duration_ns);
         }
         if old == SYN_SENT && new == CLOSE && found_no_port(sock, socket) {
@@ -173,14 +203,16 @@ fn moved<C: EbpfContext>(
             // Its time-wait socket is in the table already: `crate::timers::started`.
             observed.new = TIME_WAIT;
         }
-        socket.since_ns = ts_ns;
+        socket.since_ns = observed.ts_ns;
         socket.state = observed.new;
         socket.sport = observed.sport;
     } else if old == SYN_SENT && new == CLOSE && sock.last_port() == 0 && sock.error() == 0 {
+        observed.ts_ns = now();
         refused_unkept(counters, &mut observed);
         return sockets::remove(cookie);
     } else {
         cold_path();
+        observed.ts_ns = now();
         observed.sport = sock.last_port();
         if new != CLOSE {
             meet(ctx, counters, &observed);
@@ -195,14 +227,14 @@ fn moved<C: EbpfContext>(
             refused(counters, &observed, opener);
         }
     }
-    tally::transition(counters, sock.family as u8, old, observed.new);
-    report(&observed, opener);
+    tally::transition(counters, sock, old, observed.new);
+    report(&observed, || opener);
     if observed.new == CLOSE {
         if old == LISTEN {
             cold_path();
             let _ = LISTENERS.remove(sock.listener_mark());
         }
-        if (old == FIN_WAIT2 || old == CLOSING) && set_by_daemon(&TIME_WAIT_SAMPLED) != 0 {
+        if (old == FIN_WAIT2 || old == CLOSING) && constant!(time_wait_sampled) != 0 {
             // It may be in the time-wait table now, where only its owner is of interest.
             sockets::keep_for_a_while(cookie);
         } else {
@@ -223,7 +255,7 @@ fn meet<C: EbpfContext>(ctx: &C, counters: &mut Counters, observed: &Observed) {
 #[inline(never)]
 fn established(counters: &mut Counters, observed: &Observed, opener: &Owner) {
     let key = service_key(opener, observed.flags & flags::OWNER_KNOWN != 0);
-    tally::connection(counters, &key, is_passive(observed));
+    services::connection(counters, &key, is_passive(observed));
 }
 
 /// A connect() that found no port, of a socket that is not kept: this runs inside the failing call.
@@ -232,8 +264,8 @@ fn refused_unkept(counters: &mut Counters, observed: &mut Observed) {
     let (caller, known) = owner(Process::current());
     observed.flags = known | flags::ACTIVE | flags::PORT_EXHAUSTED;
     count_refused(counters, observed, &caller);
-    tally::transition(counters, observed.sock.family as u8, observed.old, observed.new);
-    report(observed, &raw const caller);
+    tally::transition(counters, observed.sock, observed.old, observed.new);
+    report(observed, || &raw const caller);
 }
 
 /// A connect() that found no port, of a socket that is kept.
@@ -328,7 +360,9 @@ pub(crate) fn adopt(sock: Sock, process: Process) {
         // again.
         Some(kept) => unsafe {
             if (*kept.present).flags & flags::OWNER_KNOWN == 0 {
-                *kept.owner = socket.owner;
+                if let Some(owner) = kept.owner_mut() {
+                    *owner = socket.owner;
+                }
                 (*kept.present).flags |= known | role;
             }
         },

@@ -69,7 +69,7 @@ impl Program {
 /// The probes' counters at one moment.
 struct Read {
     totals: Box<Counters>,
-    services: Vec<(ServiceKey, ServiceCounts)>,
+    services: HashMap<ServiceKey, ServiceCounts>,
     failures: Vec<(FailureKey, u64)>,
     ring_lost: u64,
     time_waits: Vec<(u32, TimeWaits)>,
@@ -187,13 +187,9 @@ impl Sampler {
     }
 
     /// A number that changes when a socket makes a transition, or leaves TIME_WAIT: quickly read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::gather`].
-    pub fn sign(&self) -> Result<u64, SampleError> {
+    pub fn sign(&self) -> u64 {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(maps.totals()?.transitions.iter().sum())
+        maps.totals().transitions.iter().sum()
     }
 
     /// Gives the owners that the kernel counts their names, while their cgroups are still there.
@@ -205,8 +201,7 @@ impl Sampler {
         self.names.refresh();
         let before = self.names.counted();
         let read = self.read()?;
-        let mut counted: HashSet<ServiceKey> =
-            read.services.into_iter().map(|(key, _)| key).collect();
+        let mut counted: HashSet<ServiceKey> = read.services.into_keys().collect();
         for (key, _) in read.failures {
             counted.insert(key.service);
             let _ = self.names.counted_netns(key.netns);
@@ -228,7 +223,7 @@ impl Sampler {
         let Settled { totals, time_waits } = maps.settled()?;
         Ok(Read {
             totals,
-            services: maps.services()?,
+            services: maps.services.all(),
             failures: maps.failures()?,
             ring_lost: maps.ring_losses.total(),
             time_waits,

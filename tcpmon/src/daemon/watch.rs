@@ -142,7 +142,7 @@ impl Watch {
     ///
     /// As [`Sampler::gather`].
     pub fn tick(&self) -> Result<(), SampleError> {
-        let sign = self.sampler.sign()?;
+        let sign = self.sampler.sign();
         {
             let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
             let at = self.begun.elapsed();

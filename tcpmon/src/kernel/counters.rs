@@ -1,22 +1,21 @@
 //! Reading what the probes counted.
 
-use super::{clock, rings::RingLosses};
+use super::{clock, mapped::Mapped, rings::RingLosses, services::ServiceTable};
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use std::time::Duration;
 use tcpmon_common::{
-    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, Departure, Durations, EnteredKey,
-    FailureKey, Losses, STATE_COUNT, ServiceCounts, ServiceKey, TcpState, TimeWaits,
+    Counters, DURATION_UNKNOWN, Departure, EnteredKey, FailureKey, TcpState, TimeWaits,
     duration_bucket, transition_index,
 };
 
 /// The maps with exact counters.
 pub struct CounterMaps {
     /// All but the ones below.
-    pub counters: PerCpuArray<MapData, Counters>,
+    pub(super) counters: Mapped<Counters>,
     /// Records lost for want of room on the rings.
     pub ring_losses: RingLosses,
     /// Connections by owner.
-    pub services: PerCpuHashMap<MapData, ServiceKey, ServiceCounts>,
+    pub services: ServiceTable,
     /// Port failures by destination and owner.
     pub failures: PerCpuHashMap<MapData, FailureKey, u64>,
     /// Time-wait sockets that came and went, by inode of their network namespace.
@@ -66,61 +65,26 @@ impl Settled {
     }
 }
 
-const ZERO: Counters = Counters {
-    transitions: [0; 2 * STATE_COUNT * STATE_COUNT],
-    durations: [Durations { sum_ns: 0, buckets: [0; DURATION_BUCKETS] }; STATE_COUNT],
-    port_failures: 0,
-    losses: Losses {
-        sockets: 0,
-        listeners: 0,
-        services: [0; 2],
-        failures: 0,
-        time_waits: 0,
-        entered: 0,
-        namespaces: 0,
-    },
-    activity: [0; ACTIVITY],
-};
+/// By which one CPU's mark of activity is told from another's: odd, and with bits all over.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl CounterMaps {
     /// The counters, summed over the CPUs.
-    ///
-    /// # Errors
-    ///
-    /// Where the kernel does not let the map be read.
-    pub fn totals(&self) -> Result<Box<Counters>, MapError> {
-        let mut total = Box::new(ZERO);
-        for cpu in self.counters.get(&0, 0)?.iter() {
-            add(&mut total, cpu);
+    pub fn totals(&self) -> Box<Counters> {
+        let mut total = Box::new(Counters::NONE);
+        for cpu in 0..self.counters.len() {
+            if let Some(cpu) = self.counters.get(cpu) {
+                add(&mut total, &cpu);
+            }
         }
-        Ok(total)
-    }
-
-    /// Connections by owner, in no order.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::totals`].
-    pub fn services(&self) -> Result<Vec<(ServiceKey, ServiceCounts)>, MapError> {
-        self.services
-            .iter()
-            .map(|entry| {
-                let (key, cpus) = entry?;
-                let mut sum = ServiceCounts::default();
-                for cpu in cpus.iter() {
-                    sum.active += cpu.active;
-                    sum.passive += cpu.passive;
-                }
-                Ok((key, sum))
-            })
-            .collect()
+        total
     }
 
     /// Port failures by destination and owner, in no order.
     ///
     /// # Errors
     ///
-    /// As [`Self::totals`].
+    /// Where the kernel does not let the map be read.
     pub fn failures(&self) -> Result<Vec<(FailureKey, u64)>, MapError> {
         self.failures
             .iter()
@@ -132,13 +96,13 @@ impl CounterMaps {
     ///
     /// # Errors
     ///
-    /// As [`Self::totals`].
+    /// As [`Self::failures`].
     pub fn settled(&self) -> Result<Settled, MapError> {
         let mut reading = 0;
         loop {
             reading += 1;
             let before = self.open_departures()?;
-            let mut settled = Settled { totals: self.totals()?, time_waits: self.time_waits()? };
+            let mut settled = Settled { totals: self.totals(), time_waits: self.time_waits()? };
             let after = self.open_departures()?;
             let now = clock::of_probes();
             let is_over =
@@ -171,7 +135,7 @@ impl CounterMaps {
     ///
     /// # Errors
     ///
-    /// As [`Self::totals`].
+    /// As [`Self::failures`].
     pub fn time_waits(&self) -> Result<Vec<(u32, TimeWaits)>, MapError> {
         let mut rows = Vec::new();
         for entry in &self.time_waits {
@@ -185,7 +149,7 @@ impl CounterMaps {
     ///
     /// # Errors
     ///
-    /// As [`Self::totals`].
+    /// As [`Self::failures`].
     pub fn time_waits_of(&self, netns: u32, net_cookie: u64) -> Result<TimeWaits, MapError> {
         let none = TimeWaits { net_cookie, ..TimeWaits::default() };
         match self.time_waits.get(&netns, 0) {
@@ -202,7 +166,7 @@ impl CounterMaps {
     ///
     /// # Errors
     ///
-    /// As [`Self::totals`].
+    /// As [`Self::failures`].
     pub fn entered(&self) -> Result<Vec<(EnteredKey, u64)>, MapError> {
         self.entered.iter().map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
     }
@@ -223,7 +187,7 @@ impl CounterMaps {
     ///
     /// # Errors
     ///
-    /// As [`Self::totals`].
+    /// As [`Self::failures`].
     pub fn forget_namespace(&mut self, netns: u32, successor: Option<u64>) -> Result<(), MapError> {
         let is_kept = |cookie: u64| Some(cookie) == successor;
         // Where another namespace has the number now, the probes begin the counts anew themselves,
@@ -274,10 +238,13 @@ fn add(total: &mut Counters, cpu: &Counters) {
         .transitions
         .iter_mut()
         .zip(&cpu.transitions)
-        .chain(total.losses.services.iter_mut().zip(&cpu.losses.services))
-        .chain(total.activity.iter_mut().zip(&cpu.activity));
+        .chain(total.losses.services.iter_mut().zip(&cpu.losses.services));
     for (sum, one) in pairs {
         *sum += one;
+    }
+    for (all, one) in total.activity.iter_mut().zip(&cpu.activity) {
+        // Not their sum: changes on two CPUs could cancel each other out.
+        *all = all.wrapping_mul(MIX).wrapping_add(*one);
     }
     for (sum, one) in total.durations.iter_mut().zip(&cpu.durations) {
         sum.sum_ns += one.sum_ns;
@@ -297,12 +264,14 @@ fn add(total: &mut Counters, cpu: &Counters) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tcpmon_common::transition_index;
+    use tcpmon_common::{ACTIVITY, Losses, transition_index};
 
     #[test]
     fn who_was_killed_just_now_is_counted() {
-        let mut settled =
-            Settled { totals: Box::new(ZERO), time_waits: vec![(7, TimeWaits::default())] };
+        let mut settled = Settled {
+            totals: Box::new(Counters::NONE),
+            time_waits: vec![(7, TimeWaits::default())],
+        };
         let killed = Departure { netns: 7, family: 1, duration_ns: 5, ..Departure::default() };
         settled.kill(&killed);
         settled.kill(&Departure { netns: 8, duration_ns: DURATION_UNKNOWN, ..killed });
@@ -315,7 +284,7 @@ mod tests {
 
     #[test]
     fn every_member_is_summed() {
-        let mut cpu = ZERO;
+        let mut cpu = Counters::NONE;
         cpu.transitions[transition_index(1, 2, 1)] = 1;
         cpu.durations[15].buckets[15] = 2;
         cpu.durations[15].sum_ns = 3;
@@ -330,10 +299,11 @@ mod tests {
             namespaces: 12,
         };
         cpu.activity[ACTIVITY - 1] = 13;
-        let mut total = ZERO;
+        let mut total = Counters::NONE;
         add(&mut total, &cpu);
         assert_eq!(total, cpu);
         add(&mut total, &cpu);
+        assert_ne!(total.activity[ACTIVITY - 1], 13);
         assert_eq!(total.losses.services, [14, 16]);
         assert_eq!(total.transitions[transition_index(1, 2, 1)], 2);
     }

@@ -21,6 +21,7 @@ pub mod program;
 mod recent;
 pub mod requirements;
 pub mod rings;
+pub mod services;
 pub mod sock_diag;
 mod sockets;
 pub mod sysctls;

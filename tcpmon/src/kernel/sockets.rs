@@ -3,11 +3,12 @@
 use super::mapped::Mapped;
 use aya::maps::{Array, HashMap, MapData};
 use std::io;
-use tcpmon_common::{Socket, SocketSet};
+use tcpmon_common::{Socket, SocketRest, SocketSet};
 
 /// The probes' table of sockets.
 pub(super) struct SocketTable {
     sets: Mapped<SocketSet>,
+    rests: Mapped<SocketRest>,
     mask: u32,
     overflow: HashMap<MapData, u64, Socket>,
     /// Whether a socket may be in `overflow`: to look there takes a system call.
@@ -18,11 +19,13 @@ impl SocketTable {
     /// Of the loaded maps.
     pub(super) fn new(
         sets: &Array<MapData, SocketSet>,
+        rests: &Array<MapData, SocketRest>,
         overflow: HashMap<MapData, u64, Socket>,
     ) -> io::Result<Self> {
         // Their number is a power of two.
         let mask = sets.len().saturating_sub(1);
-        Ok(Self { sets: Mapped::new(sets)?, mask, overflow, overflowed: false })
+        let (sets, rests) = (Mapped::new(sets)?, Mapped::new(rests)?);
+        Ok(Self { sets, rests, mask, overflow, overflowed: false })
     }
 
     /// Looks whether there is anything in the overflow, for the calls of [`Self::find`] that follow.
@@ -40,10 +43,11 @@ impl SocketTable {
         // A copy of what a probe may be writing: the cookie is written last and cleared first, so
         // a copy between two equal cookies is a whole one.
         let set = self.sets.get(index)?;
-        if let Some(way) = set.cookies.iter().position(|&it| it == cookie)
-            && self.sets.get(index)?.cookies[way] == cookie
-        {
-            return Some(set.socket(way));
+        if let Some(way) = set.cookies.iter().position(|&it| it == cookie) {
+            let rest = self.rests.get(index)?;
+            if self.sets.get(index)?.cookies[way] == cookie {
+                return Some(set.socket(&rest, way));
+            }
         }
         if !self.overflowed {
             return None;

@@ -27,4 +27,5 @@ mod subscribers;
 mod support;
 mod tail;
 mod time_wait;
+mod times;
 mod top;

@@ -161,7 +161,7 @@ impl Surveyor {
             for (inode, counts) in counters.time_waits()? {
                 time_waits.entry(inode).or_default().add(&counts);
             }
-            (counters.totals()?, time_waits)
+            (counters.totals(), time_waits)
         };
         let beyond = self.namespaces.beyond();
         let is_new = |inode: &&u32| !self.known.contains_key(inode) && !beyond.contains(inode);

@@ -11,6 +11,7 @@ struct Config {
     subsystems: u32,
     protocol: Protocol,
     sent_queue: &'static str,
+    clock: &'static str,
 }
 
 #[derive(Clone, Copy)]
@@ -26,6 +27,7 @@ const USUAL: Config = Config {
     subsystems: 12,
     protocol: Protocol::Half,
     sent_queue: "tsorted_sent_queue",
+    clock: "tcp_clock_cache",
 };
 
 /// A kernel whose every field is somewhere else than in any real one, in as many anonymous
@@ -97,13 +99,19 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
         Protocol::BitField => NewMember("sk_protocol", word, 768, 8),
     };
     let flag = matches!(config.protocol, Protocol::BitField);
+    let lock = b.structure("", 8, &[NewMember("owned", word, 32, 0)]);
     b.plain(kind::FWD, "sock", 0);
     let sock = b.aggregate(
         kind::STRUCT,
         "sock",
         112,
         flag,
-        &[NewMember("__sk_common", common, 64, 0), NewMember("sk_err", word, 736, 0), protocol],
+        &[
+            NewMember("__sk_common", common, 64, 0),
+            NewMember("sk_err", word, 736, 0),
+            protocol,
+            NewMember("sk_lock", lock, 800, 0),
+        ],
     );
     let inet = b.structure(
         "inet_sock",
@@ -119,8 +127,12 @@ fn kernel(config: Config) -> Result<Offsets, OffsetsError> {
     );
     b.structure(
         "tcp_sock",
-        144,
-        &[NewMember("inet_conn", connection, 64, 0), NewMember(config.sent_queue, list, 1024, 0)],
+        152,
+        &[
+            NewMember("inet_conn", connection, 64, 0),
+            NewMember(config.sent_queue, list, 1024, 0),
+            NewMember(config.clock, long, 1152, 0),
+        ],
     );
     let common = b.structure("ns_common", 8, &[NewMember("inum", word, 32, 0)]);
     b.structure(
@@ -179,10 +191,12 @@ fn every_field_is_found_where_it_was_put() {
             sock_cookie: 64,
             sock_protocol: 96,
             sock_err: 92,
+            sock_owned: 104,
             net_inum: 12,
             net_cookie: 16,
             tcp_sport: 120,
             tcp_sent_queue: 136,
+            tcp_clock: 144,
             socket_sk: 8,
             task_group_leader: 8,
             task_tgid: 0,
@@ -219,6 +233,8 @@ fn what_a_configuration_leaves_out_is_absent() {
     assert_eq!((offsets.sock_v6_daddr, offsets.sock_v6_rcv_saddr), (ABSENT, ABSENT));
     assert_eq!((offsets.common_v6_daddr, offsets.common_v6_rcv_saddr), (ABSENT, ABSENT));
     assert_eq!(offsets.sock_net, 24);
+    let offsets = kernel(Config { clock: "tcp_mstamp", ..USUAL }).expect("a usable kernel");
+    assert_eq!(offsets.tcp_clock, ABSENT);
     let pids: &[_] = &[("pids_cgrp_id", 2)];
     for (controllers, expected) in [(pids, 8 + 8 * 2), (&[("cpu_cgrp_id", 0)], ABSENT)] {
         let offsets = kernel(Config { controllers, ..USUAL }).expect("a usable kernel");
@@ -277,4 +293,5 @@ fn the_running_kernel_is_as_its_headers_say() {
     // Everything that is embedded lies behind `struct sock`, which comes first in each.
     assert!(offsets.tcp_sport > offsets.sock_protocol);
     assert!(offsets.tcp_sent_queue > offsets.tcp_sport);
+    assert!(offsets.tcp_clock > offsets.tcp_sport && offsets.tcp_clock != ABSENT);
 }

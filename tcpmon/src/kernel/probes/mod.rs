@@ -1,5 +1,6 @@
 //! Loading the probes, attaching them, and the handles to what they fill.
 
+mod constants;
 mod error;
 mod object;
 mod settings;
@@ -23,8 +24,8 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError, links::FdLink},
 };
 use object::{
-    OWNERS, STATE, TIMERS, census, field_offsets, kernel_types, load_object, load_owners,
-    load_state, load_timer, rings, take, tw_timer_handler,
+    OWNERS, STATE, TIMERS, census, counters, field_offsets, kernel_types, load_object, load_owners,
+    load_state, load_timer, rings, services, take, tw_timer_handler,
 };
 use std::{
     io,
@@ -121,9 +122,9 @@ impl Probes {
             .ok();
         Ok(Self {
             counters: CounterMaps {
-                counters: take(&mut ebpf, "COUNTERS")?,
+                counters: counters(&mut ebpf)?,
                 ring_losses,
-                services: take(&mut ebpf, "SERVICES")?,
+                services: services(&mut ebpf)?,
                 failures: take(&mut ebpf, "PORT_FAILURES")?,
                 time_waits: take(&mut ebpf, "NAMESPACES")?,
                 entered: take(&mut ebpf, "ENTERED")?,

@@ -1,15 +1,18 @@
 //! The BPF object: its programs and maps, and how they are loaded.
 
 use super::{
+    constants,
     error::{ProbeError, one_line, refusal},
     settings::{MapSizes, Scope, TimeWaitMode},
 };
 use crate::kernel::{
     cells::Cells,
     census::Census,
+    mapped::Mapped,
     offsets,
     requirements::Refusal,
     rings::{RingLosses, Rings},
+    services::ServiceTable,
     sockets::SocketTable,
     tw_handler,
 };
@@ -18,10 +21,12 @@ use aya::{
     maps::Map,
     programs::{BtfTracePoint, Iter},
 };
-use tcpmon_common::{MAX_CELLS, Offsets, RingShape, WAYS};
+use std::fs;
+use tcpmon_common::{Constants, Counters, MAX_CELLS, Offsets, RingShape, WAYS};
 
 /// The probes as one BPF object, embedded so that the program is one file.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcpmon.bpf.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcpmon.bpf.o"));
 
 /// The program on the tracepoint.
 pub(super) const STATE: &str = "tcpmon_state";
@@ -57,30 +62,38 @@ pub(super) fn load_object(
 ) -> Result<Ebpf, ProbeError> {
     let sets = sizes.sockets.div_ceil(u32::try_from(WAYS).unwrap_or(1)).max(1);
     let sets = sets.checked_next_power_of_two().unwrap_or(1 << 31);
-    let set_mask = sets - 1;
-    let sampled = u32::from(scope.time_wait == TimeWaitMode::Sampled);
-    let only_netns = scope.only_netns.unwrap_or(0);
+    // Half of the places stay free, so that each is found at once.
+    let services = sizes.services.clamp(1, 1 << 30).next_power_of_two() * 2;
+    let cpus = possible_cpus()?;
     let cells = sizes.destinations.clamp(1, MAX_CELLS);
     let rings = ring_shape(sizes);
-    let ring_mask = rings.rings - 1;
-    let weakly_ordered = u32::from(!cfg!(target_arch = "x86_64"));
+    let object = constants::put(
+        OBJECT,
+        &Constants {
+            tw_handler: handler,
+            offsets: *offsets,
+            set_mask: sets - 1,
+            service_mask: services - 1,
+            max_services: sizes.services,
+            ring_size: rings.slots,
+            ring_mask: rings.rings - 1,
+            only_netns: scope.only_netns.unwrap_or(0),
+            time_wait_sampled: u32::from(scope.time_wait == TimeWaitMode::Sampled),
+            weakly_ordered: u32::from(!cfg!(target_arch = "x86_64")),
+        },
+    )?;
     EbpfLoader::new()
         // Rust's compiler makes no relocations by types.
         .btf(None)
-        .override_global("OFFSETS", offsets, true)
-        .override_global("SET_MASK", &set_mask, true)
-        .override_global("TW_HANDLER", &handler, true)
-        .override_global("TIME_WAIT_SAMPLED", &sampled, true)
-        .override_global("ONLY_NETNS", &only_netns, true)
-        .override_global("RING_SIZE", &rings.slots, true)
-        .override_global("RING_MASK", &ring_mask, true)
-        .override_global("WEAKLY_ORDERED", &weakly_ordered, true)
+        .map_max_entries("COUNTERS", cpus)
         .map_max_entries("SOCKET_SETS", sets)
+        .map_max_entries("SOCKET_RESTS", sets)
         .map_max_entries("RING_SLOTS", rings.all_slots())
         .map_max_entries("RING_ENDS", rings.rings)
         .map_max_entries("SOCKETS", sizes.sockets)
         .map_max_entries("LISTENERS", sizes.listeners)
-        .map_max_entries("SERVICES", sizes.services)
+        .map_max_entries("SERVICES", services)
+        .map_max_entries("SERVICE_COUNTS", services.saturating_mul(cpus))
         .map_max_entries("PORT_FAILURES", sizes.failures)
         .map_max_entries("EMBRYOS", sizes.embryos)
         .map_max_entries("NAMESPACES", sizes.namespaces)
@@ -88,8 +101,23 @@ pub(super) fn load_object(
         .map_max_entries("CELLS", cells)
         .map_max_entries("CELL_OF", cells)
         .map_max_entries("FREE_CELLS", cells)
-        .load(OBJECT)
+        .load(&object)
         .map_err(|error| ProbeError::Maps(one_line(&error)))
+}
+
+/// How many numbers of CPUs there may be, those included that nobody has (the kernel's
+/// `nr_cpu_ids`).
+fn possible_cpus() -> Result<u32, ProbeError> {
+    const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+    let list = fs::read_to_string(POSSIBLE)
+        .map_err(|error| ProbeError::Maps(format!("cannot read {POSSIBLE}: {error}")))?;
+    after_the_last(&list)
+        .ok_or_else(|| ProbeError::Maps(format!("{POSSIBLE} does not list CPUs: {list:?}")))
+}
+
+/// The number after the last of a list of ranges in order, as `0-3,8-11`.
+fn after_the_last(list: &str) -> Option<u32> {
+    list.trim().rsplit([',', '-']).next()?.parse::<u32>().ok()?.checked_add(1)
 }
 
 /// How many rings, for the CPUs that are online; one that comes later shares another's.
@@ -97,6 +125,18 @@ fn ring_shape(sizes: MapSizes) -> RingShape {
     // By their numbers, of which some may be missing.
     let last = aya::util::online_cpus().ok().and_then(|cpus| cpus.into_iter().max());
     RingShape::new(sizes.ring_bytes, last.unwrap_or(0).saturating_add(1))
+}
+
+/// The counters of each CPU.
+pub(super) fn counters(ebpf: &mut Ebpf) -> Result<Mapped<Counters>, ProbeError> {
+    let counters = take(ebpf, "COUNTERS")?;
+    Mapped::new(&counters).map_err(|error| ProbeError::Maps(error.to_string()))
+}
+
+/// Connections by owner.
+pub(super) fn services(ebpf: &mut Ebpf) -> Result<ServiceTable, ProbeError> {
+    let (places, counts) = (take(ebpf, "SERVICES")?, take(ebpf, "SERVICE_COUNTS")?);
+    ServiceTable::new(&places, &counts).map_err(|error| ProbeError::Maps(error.to_string()))
 }
 
 /// The rings, for their only reader, and what they lost, for everybody else.
@@ -141,11 +181,12 @@ pub(super) fn load_owners(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), Probe
 
 /// What counts sockets, by what the probes keep of them.
 pub(super) fn census(ebpf: &mut Ebpf) -> Result<Census, ProbeError> {
-    let (sets, overflow) = (take(ebpf, "SOCKET_SETS")?, take(ebpf, "SOCKETS")?);
+    let (sets, rests) = (take(ebpf, "SOCKET_SETS")?, take(ebpf, "SOCKET_RESTS")?);
+    let overflow = take(ebpf, "SOCKETS")?;
     let (cells, of, free) =
         (take(ebpf, "CELLS")?, take(ebpf, "CELL_OF")?, take(ebpf, "FREE_CELLS")?);
     let maps = |error: std::io::Error| ProbeError::Maps(error.to_string());
-    let table = SocketTable::new(&sets, overflow).map_err(maps)?;
+    let table = SocketTable::new(&sets, &rests, overflow).map_err(maps)?;
     Ok(Census::new(table, Cells::new(&cells, of, free).map_err(maps)?))
 }
 
@@ -165,4 +206,20 @@ where
 /// A map of the object, taken out of it.
 pub(super) fn take<M: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, ProbeError> {
     ebpf.take_map(name).and_then(|map| M::try_from(map).ok()).ok_or(ProbeError::Object(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_a_cpu_has_a_place() {
+        let table =
+            [("0\n", Some(1)), ("0-3\n", Some(4)), ("0-3,8-11", Some(12)), ("", None), ("x", None)];
+        for (list, numbers) in table {
+            assert_eq!(after_the_last(list), numbers, "{list:?}");
+        }
+        let cpus = aya::util::nr_cpus().expect("CPUs");
+        assert!(possible_cpus().expect("CPUs") as usize >= cpus);
+    }
 }

@@ -1,0 +1,139 @@
+//! The table of owners whose connections are counted.
+//!
+//! Two look-ups in a kernel hash map would be a tenth of what a connection costs. Owners are few, and
+//! none is ever given up, so an array does: an owner stands at the place that its hash gives, or at
+//! one of the next ones. A place is claimed by a compare-and-swap.
+
+use crate::{
+    atomic::{add, commit, compare_and_swap, fetch_add},
+    kernel::constant,
+    maps::{SERVICE_COUNTS, SERVICES, SERVICES_HELD},
+};
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use tcpmon_common::{Counters, ServiceKey, ServicePlace};
+
+/// A key by words, as which it is hashed, compared and written.
+type Words = [u64; 4];
+const _: () = assert!(size_of::<ServiceKey>() == size_of::<Words>());
+
+/// How many places an owner may stand at. At least twice as many are there as may be held: where a
+/// tenth is held, one owner in ten thousand finds none. More would be too long for the verifier.
+const TRIES: u32 = 4;
+
+/// Counts one established connection for its owner.
+#[inline(always)]
+pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: bool) {
+    // SAFETY: the same size, and both are integers only.
+    let words = unsafe { core::mem::transmute::<ServiceKey, Words>(*key) };
+    // SAFETY: the helper takes nothing.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let counts = place_of(words).and_then(|place| {
+        SERVICE_COUNTS.get_ptr_mut(cpu * (constant!(service_mask) as u32 + 1) + place)
+    });
+    match counts {
+        // SAFETY: this CPU's own value.
+        Some(counts) => unsafe {
+            if passive {
+                (*counts).passive += 1;
+            } else {
+                (*counts).active += 1;
+            }
+        },
+        None => counters.losses.services[usize::from(passive)] += 1,
+    }
+}
+
+/// Which place is that owner's; `None` where there is none for it.
+#[inline(always)]
+fn place_of(key: Words) -> Option<u32> {
+    let hash = hash(key);
+    let mut tries = 0;
+    while tries < TRIES {
+        let index = hash.wrapping_add(tries) & constant!(service_mask) as u32;
+        let place = SERVICES.get_ptr_mut(index)?;
+        // SAFETY: pointers into an array's value.
+        let (held, whose) = unsafe { (&raw mut (*place).held, (&raw mut (*place).key).cast()) };
+        // SAFETY: as above; shared with nothing but this and the operations of `atomic`.
+        match unsafe { held.read_volatile() } {
+            // SAFETY: as above; a key is written before its place is held, and never changed.
+            ServicePlace::HELD if unsafe { is_same(whose, key) } => return Some(index),
+            ServicePlace::FREE => {
+                if !reserve() {
+                    return None;
+                }
+                // SAFETY: as above.
+                if unsafe { hold(held, whose, key) } {
+                    return Some(index);
+                }
+                // Another CPU was first, for whatever owner.
+                release();
+            }
+            _ => {}
+        }
+        tries += 1;
+    }
+    None
+}
+
+#[inline(always)]
+fn hash(key: Words) -> u32 {
+    /// Odd, and with bits all over.
+    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = 0u64;
+    let mut word = 0;
+    while word < key.len() {
+        hash = (hash ^ key[word]).wrapping_mul(MIX);
+        hash ^= hash >> 32;
+        word += 1;
+    }
+    hash as u32
+}
+
+/// # Safety
+///
+/// `whose` is valid.
+#[inline(always)]
+unsafe fn is_same(whose: *const Words, key: Words) -> bool {
+    // SAFETY: by the caller.
+    let whose = unsafe { whose.read() };
+    (whose[0] ^ key[0]) | (whose[1] ^ key[1]) | (whose[2] ^ key[2]) | (whose[3] ^ key[3]) == 0
+}
+
+/// Writes down whose a place is; false if it is not free any more.
+///
+/// # Safety
+///
+/// `held` is valid, aligned and shared with nothing but this and volatile reads, and `whose` is
+/// valid.
+#[inline(always)]
+unsafe fn hold(held: *mut u64, whose: *mut Words, key: Words) -> bool {
+    // SAFETY: by the caller.
+    unsafe {
+        if compare_and_swap(held, ServicePlace::FREE, ServicePlace::TAKEN) != ServicePlace::FREE {
+            return false;
+        }
+        whose.write(key);
+        commit(held, ServicePlace::HELD);
+    }
+    true
+}
+
+/// Whether one more place may be held, which is counted as held then.
+#[inline(always)]
+fn reserve() -> bool {
+    let Some(held) = SERVICES_HELD.get_ptr_mut(0) else { return false };
+    // SAFETY: a pointer to a map's value, shared with nothing but this and `release()`.
+    if unsafe { fetch_add(held, 1) } < constant!(max_services) {
+        return true;
+    }
+    release();
+    false
+}
+
+#[inline(always)]
+fn release() {
+    if let Some(held) = SERVICES_HELD.get_ptr_mut(0) {
+        // SAFETY: as in `reserve()`.
+        unsafe { add(held, -1) };
+    }
+}
