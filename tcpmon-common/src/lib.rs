@@ -1,5 +1,5 @@
 //! What crosses the border between the probes and the daemon: TCP states, the rings and their
-//! records, map keys and values, and the field offsets that the daemon gives the probes.
+//! records, map keys and values, and the constants that the daemon gives the probes.
 //!
 //! Both sides of the border are compiled by different compilers for different targets, so the
 //! shape of every record is asserted here, at compile time, on both of them.

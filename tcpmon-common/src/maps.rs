@@ -40,7 +40,7 @@ impl Family {
     }
 }
 
-/// Key of the map from an owner a person would name to its counters.
+/// An owner that a person would name, whose connections are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ServiceKey {
@@ -59,7 +59,8 @@ pub struct ServiceKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServicePlace {
-    /// [`ServicePlace::FREE`], [`ServicePlace::TAKEN`] or [`ServicePlace::HELD`].
+    /// In the bits of [`ServicePlace::STATE`] one of the numbers below; where it is held, the others
+    /// are of the key's hash.
     pub held: u64,
     /// Whose it is, once it is held.
     pub key: ServiceKey,
@@ -67,6 +68,8 @@ pub struct ServicePlace {
 }
 
 impl ServicePlace {
+    /// Which bits of `held` say whether it is.
+    pub const STATE: u64 = 3;
     /// Nobody's.
     pub const FREE: u64 = 0;
     /// Somebody's, who is just being written down.

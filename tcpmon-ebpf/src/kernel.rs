@@ -174,7 +174,8 @@ impl Sock {
         unsafe { read(self.sk, offset!(sock_err)) }
     }
 
-    /// Whether a process owns the socket's lock (`lock_sock()`). If none does, this is softirq.
+    /// Whether a process owns the socket's lock (`lock_sock()`). If none does, this mostly is softirq,
+    /// and in any case the CPU stays the same until the lock is let go of.
     #[inline(always)]
     pub(crate) fn is_owned(self) -> bool {
         // SAFETY: `sk` is a `struct sock *`.

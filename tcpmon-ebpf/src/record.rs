@@ -36,8 +36,8 @@ pub(crate) fn report(observed: &Observed, owner: impl FnOnce() -> *const Owner) 
     });
 }
 
-/// Puts a record on the ring, if anybody listens; `owner` and `ends` are asked only then. `is_event`: it tells
-/// of an event, and does not only add to a record that went before.
+/// Puts a record on the ring, if anybody listens; `owner` and `ends` are asked only then.
+/// `is_event`: it tells of an event, and does not only add to a record that went before.
 #[inline(always)]
 pub(crate) fn put(
     is_event: bool,

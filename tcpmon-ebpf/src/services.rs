@@ -2,7 +2,7 @@
 //!
 //! Two look-ups in a kernel hash map would be a tenth of what a connection costs. Owners are few, and
 //! none is ever given up, so an array does: an owner stands at the place that its hash gives, or at
-//! one of the next ones. A place is claimed by a compare-and-swap.
+//! one of the others that it gives. A place is claimed by a compare-and-swap.
 
 use crate::{
     atomic::{add, commit, compare_and_swap, fetch_add},
@@ -16,8 +16,9 @@ use tcpmon_common::{Counters, ServiceKey, ServicePlace};
 type Words = [u64; 4];
 const _: () = assert!(size_of::<ServiceKey>() == size_of::<Words>());
 
-/// How many places an owner may stand at. At least twice as many are there as may be held: where a
-/// tenth is held, one owner in ten thousand finds none. More would be too long for the verifier.
+/// How many places an owner may stand at. Where a tenth of all is held, one new owner in ten thousand
+/// finds none; where half is, which is as many as may be, one in sixteen. More would be too long a
+/// way for the verifier.
 const TRIES: u32 = 4;
 
 /// Counts one established connection for its owner.
@@ -47,36 +48,43 @@ pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: boo
 #[inline(always)]
 fn place_of(key: Words) -> Option<u32> {
     let hash = hash(key);
+    // Odd, so that it comes to other places each time, and other owners' steps differ.
+    let step = (hash >> 32) as u32 | 1;
+    // With the hash: of a key that another CPU is just writing down this one may see less than it
+    // sees of `held`.
+    let mine = hash & !ServicePlace::STATE | ServicePlace::HELD;
+    let mut index = hash as u32;
     let mut tries = 0;
     while tries < TRIES {
-        let index = hash.wrapping_add(tries) & constant!(service_mask) as u32;
+        index &= constant!(service_mask) as u32;
         let place = SERVICES.get_ptr_mut(index)?;
         // SAFETY: pointers into an array's value.
         let (held, whose) = unsafe { (&raw mut (*place).held, (&raw mut (*place).key).cast()) };
         // SAFETY: as above; shared with nothing but this and the operations of `atomic`.
-        match unsafe { held.read_volatile() } {
-            // SAFETY: as above; a key is written before its place is held, and never changed.
-            ServicePlace::HELD if unsafe { is_same(whose, key) } => return Some(index),
-            ServicePlace::FREE => {
-                if !reserve() {
-                    return None;
-                }
-                // SAFETY: as above.
-                if unsafe { hold(held, whose, key) } {
-                    return Some(index);
-                }
-                // Another CPU was first, for whatever owner.
-                release();
-            }
-            _ => {}
+        let now = unsafe { held.read_volatile() };
+        // SAFETY: as above; a key is written before its place is held, and never changed.
+        if now == mine && unsafe { is_same(whose, key) } {
+            return Some(index);
         }
+        if now == ServicePlace::FREE {
+            if !reserve() {
+                return None;
+            }
+            // SAFETY: as above.
+            if unsafe { hold(held, mine, whose, key) } {
+                return Some(index);
+            }
+            // Another CPU was first, for whatever owner.
+            release();
+        }
+        index = index.wrapping_add(step);
         tries += 1;
     }
     None
 }
 
 #[inline(always)]
-fn hash(key: Words) -> u32 {
+fn hash(key: Words) -> u64 {
     /// Odd, and with bits all over.
     const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = 0u64;
@@ -86,7 +94,7 @@ fn hash(key: Words) -> u32 {
         hash ^= hash >> 32;
         word += 1;
     }
-    hash as u32
+    hash
 }
 
 /// # Safety
@@ -106,14 +114,14 @@ unsafe fn is_same(whose: *const Words, key: Words) -> bool {
 /// `held` is valid, aligned and shared with nothing but this and volatile reads, and `whose` is
 /// valid.
 #[inline(always)]
-unsafe fn hold(held: *mut u64, whose: *mut Words, key: Words) -> bool {
+unsafe fn hold(held: *mut u64, mine: u64, whose: *mut Words, key: Words) -> bool {
     // SAFETY: by the caller.
     unsafe {
         if compare_and_swap(held, ServicePlace::FREE, ServicePlace::TAKEN) != ServicePlace::FREE {
             return false;
         }
         whose.write(key);
-        commit(held, ServicePlace::HELD);
+        commit(held, mine);
     }
     true
 }
@@ -123,8 +131,14 @@ unsafe fn hold(held: *mut u64, whose: *mut Words, key: Words) -> bool {
 fn reserve() -> bool {
     let Some(held) = SERVICES_HELD.get_ptr_mut(0) else { return false };
     // SAFETY: a pointer to a map's value, shared with nothing but this and `release()`.
-    if unsafe { fetch_add(held, 1) } < constant!(max_services) {
-        return true;
+    unsafe {
+        // First, so that CPUs do not write there again and again once there are enough.
+        if held.read_volatile() >= constant!(max_services) {
+            return false;
+        }
+        if fetch_add(held, 1) < constant!(max_services) {
+            return true;
+        }
     }
     release();
     false

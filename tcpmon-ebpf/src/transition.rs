@@ -74,8 +74,10 @@ fn now() -> u64 {
 fn when(sock: Sock, since_ns: u64, old: u8, new: u8) -> u64 {
     if since_ns != 0 && is_stamped(sock, old, new) {
         let stamp_ns = sock.stamp_ns();
-        // Of a connection that is restored (`TCP_REPAIR`) the stamp is older than the state.
-        if stamp_ns >= since_ns {
+        // Of a connection that is restored (`TCP_REPAIR`) the stamp is older than the state. It may
+        // be as old, where one segment makes two transitions: in softirq their records are on one
+        // ring, but a process may have been moved to another CPU in between.
+        if stamp_ns > since_ns || stamp_ns == since_ns && !sock.is_owned() {
             return stamp_ns;
         }
         cold_path();
@@ -86,10 +88,12 @@ fn when(sock: Sock, since_ns: u64, old: u8, new: u8) -> u64 {
 /// Whether TCP has read the clock for what makes this transition.
 #[inline(always)]
 fn is_stamped(sock: Sock, old: u8, new: u8) -> bool {
-    /// Only a segment leads into these: the peer's SYN or FIN, or what acknowledges ours.
+    /// Only a segment leads into these (the peer's SYN or FIN, or what acknowledges ours), but for a
+    /// connection that is restored.
     const INTO: u32 = 1 << ESTABLISHED | 1 << FIN_WAIT2 | 1 << CLOSE_WAIT | 1 << CLOSING;
     /// From these, a segment or a timer leads into CLOSE, or a system call, which owns the socket's
-    /// lock; from others, also an ICMP message and the end of the listener.
+    /// lock (that of MPTCP's worker does not, but sends a reset first, for which TCP reads the clock);
+    /// from others, also an ICMP message and the end of the listener.
     const CLOSED_FROM: u32 = 1 << FIN_WAIT1 | 1 << FIN_WAIT2 | 1 << CLOSING | 1 << LAST_ACK;
     let is_in = |state: u8, states: u32| 1 << (state & 15) & states != 0;
     is_in(new, INTO) || new == CLOSE && is_in(old, CLOSED_FROM) && !sock.is_owned()

@@ -39,7 +39,7 @@ const READINGS: usize = 5;
 /// What the probes counted, at one moment as far as each number goes: none ever falls.
 #[derive(Debug)]
 pub struct Settled {
-    /// The counters, summed over the CPUs.
+    /// The counters of all CPUs: sums, but for the marks of activity.
     pub totals: Box<Counters>,
     /// Time-wait sockets that came and went, by inode of their network namespace, in no order.
     pub time_waits: Vec<(u32, TimeWaits)>,

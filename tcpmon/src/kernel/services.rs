@@ -26,8 +26,7 @@ impl ServiceTable {
     pub fn all(&self) -> HashMap<ServiceKey, ServiceCounts> {
         let mut all: HashMap<ServiceKey, ServiceCounts> = HashMap::new();
         for index in 0..self.places.len() {
-            let held = self.places.word(index, offset_of!(ServicePlace, held));
-            if held.is_none_or(|held| held.load(Ordering::Acquire) != ServicePlace::HELD) {
+            if !self.is_held(index) {
                 continue;
             }
             let Some(place) = self.places.get(index) else { continue };
@@ -39,6 +38,13 @@ impl ServiceTable {
             }
         }
         all
+    }
+
+    /// Whether a place is somebody's, whose key is written down then.
+    fn is_held(&self, index: u32) -> bool {
+        let held = self.places.word(index, offset_of!(ServicePlace, held));
+        let held = held.map_or(ServicePlace::FREE, |held| held.load(Ordering::Acquire));
+        held & ServicePlace::STATE == ServicePlace::HELD
     }
 }
 
@@ -56,7 +62,7 @@ mod tests {
         for (index, held, cgroup_id) in [
             (0, ServicePlace::HELD, 7),
             (1, ServicePlace::TAKEN, 8),
-            (2, ServicePlace::HELD, 7),
+            (2, 0xabcd_0000 | ServicePlace::HELD, 7),
             (3, ServicePlace::HELD, 9),
         ] {
             assert!(table.places.set(index, ServicePlace::new(held, key(cgroup_id))));

@@ -30,7 +30,8 @@ use tcpmon_common::{ACTIVITY, Counters, TimeWaits};
 /// What tells whether something has happened in a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sign {
-    pub(super) transitions: u64,
+    /// Changes with each transition; counts nothing.
+    pub(super) mark: u64,
     pub(super) time_waits: TimeWaits,
 }
 
@@ -287,7 +288,7 @@ pub(super) fn complain(made: &mut HashSet<String>, error: &dyn std::fmt::Display
 
 fn sign(inode: u32, totals: &Counters, time_waits: &HashMap<u32, TimeWaits>) -> Sign {
     Sign {
-        transitions: totals.activity[inode as usize % ACTIVITY],
+        mark: totals.activity[inode as usize % ACTIVITY],
         time_waits: time_waits.get(&inode).copied().unwrap_or_default(),
     }
 }

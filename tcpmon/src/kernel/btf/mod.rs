@@ -1,8 +1,8 @@
 //! Reads the kernel's own description of its types, BTF, to learn where the fields stand that the
 //! probes read.
 //!
-//! Rust emits no CO-RE relocations, so nothing patches field offsets into the probes when they are
-//! loaded; tcpmon looks them up here instead. The file is small enough to read whole (5 to 10 MB)
+//! Rust emits no CO-RE relocations, so no loader puts field offsets into the probes; tcpmon looks
+//! them up here, and does it itself (`probes/constants.rs`). The file is small enough to read whole (5 to 10 MB)
 //! and is needed once, at start: names are compared where they lie, the only thing allocated is
 //! one `u32` for each type, and all of it is dropped before the first probe is loaded.
 //!

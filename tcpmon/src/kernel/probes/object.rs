@@ -62,7 +62,7 @@ pub(super) fn load_object(
 ) -> Result<Ebpf, ProbeError> {
     let sets = sizes.sockets.div_ceil(u32::try_from(WAYS).unwrap_or(1)).max(1);
     let sets = sets.checked_next_power_of_two().unwrap_or(1 << 31);
-    // Half of the places stay free, so that each is found at once.
+    // Half of the places stay free, so that hardly an owner finds none.
     let services = sizes.services.clamp(1, 1 << 30).next_power_of_two() * 2;
     let cpus = possible_cpus()?;
     let cells = sizes.destinations.clamp(1, MAX_CELLS);
@@ -101,6 +101,7 @@ pub(super) fn load_object(
         .map_max_entries("CELLS", cells)
         .map_max_entries("CELL_OF", cells)
         .map_max_entries("FREE_CELLS", cells)
+        // The allocator aligns so much memory as ELF wants it; the loader says so if it does not.
         .load(&object)
         .map_err(|error| ProbeError::Maps(one_line(&error)))
 }
