@@ -64,7 +64,7 @@ pub(crate) fn conceive<C: EbpfContext>(
             new: SYN_RECV,
             flags: present.flags,
         },
-        || &raw const socket.owner,
+        &raw const socket.owner,
     );
 }
 

@@ -5,7 +5,10 @@
 //! stays inside a member of the type, for the offsets that are in force: they are constants of the
 //! code that it is given.
 
-use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::{
+    bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_get_socket_cookie, bpf_ktime_get_ns,
+    bpf_skc_to_tcp_sock,
+};
 use core::{arch::asm, ffi::c_void};
 use tcpmon_common::{ABSENT, Address, Comm, Family};
 
@@ -53,6 +56,20 @@ pub(crate) fn put_by_daemon<const PLACEHOLDER: u64>() -> u64 {
 
 /// [`ABSENT`], as a constant of the code.
 pub(crate) const NOT_THERE: u64 = ABSENT as u64;
+
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The number of the CPU that this runs on.
+#[inline(always)]
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_get_smp_processor_id() }
+}
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;

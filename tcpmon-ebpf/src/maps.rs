@@ -1,8 +1,8 @@
 //! The maps. Their sizes here are defaults; the daemon sets them before it loads the probes.
 
+use crate::kernel::cpu;
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    helpers::bpf_get_smp_processor_id,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, Stack},
 };
@@ -23,8 +23,7 @@ pub(crate) static COUNTERS: Array<Counters> = Array::with_max_entries(1, BPF_F_M
 /// This CPU's counters.
 #[inline(always)]
 pub(crate) fn counters() -> Option<*mut Counters> {
-    // SAFETY: the helper takes nothing.
-    COUNTERS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+    COUNTERS.get_ptr_mut(cpu())
 }
 
 /// Sockets by cookie, from their first transition to `-> CLOSE`: see `crate::sockets`.

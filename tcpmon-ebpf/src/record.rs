@@ -25,9 +25,9 @@ pub(crate) struct Ends {
     pub(crate) family: Family,
 }
 
-/// Puts a transition on the ring, if anybody listens; `owner` is asked only then.
+/// Puts a transition on the ring, if anybody listens.
 #[inline(always)]
-pub(crate) fn report(observed: &Observed, owner: impl FnOnce() -> *const Owner) {
+pub(crate) fn report(observed: &Observed, owner: *const Owner) {
     let &Observed { sock, cookie, ts_ns, duration_ns, sport, old, new, flags } = observed;
     put(true, ts_ns, cookie, duration_ns, (old, new, flags), owner, || {
         let (saddr, daddr) = sock.addresses();
@@ -36,8 +36,8 @@ pub(crate) fn report(observed: &Observed, owner: impl FnOnce() -> *const Owner) 
     });
 }
 
-/// Puts a record on the ring, if anybody listens; `owner` and `ends` are asked only then.
-/// `is_event`: it tells of an event, and does not only add to a record that went before.
+/// Puts a record on the ring, if anybody listens; `ends` is asked only then. `is_event`: it tells
+/// of an event, and does not only add to a record that went before.
 #[inline(always)]
 pub(crate) fn put(
     is_event: bool,
@@ -45,7 +45,7 @@ pub(crate) fn put(
     cookie: u64,
     duration_ns: u64,
     (old, new, flags): (u8, u8, u8),
-    owner: impl FnOnce() -> *const Owner,
+    owner: *const Owner,
     ends: impl FnOnce() -> Ends,
 ) {
     let Some(control) = ring::wanted() else { return };
@@ -55,7 +55,7 @@ pub(crate) fn put(
     // SAFETY: `record` points to a map's value that is nobody else's now, and every member is
     // written; `owner` points to a map's value, to a static or to the stack.
     unsafe {
-        let owner = &*owner();
+        let owner = &*owner;
         let version1 = if owner.cgroup_v1 != 0 { flags::CGROUP_V1 } else { 0 };
         (&raw mut (*record).ts_ns).write(ts_ns);
         (&raw mut (*record).cookie).write(cookie);

@@ -2,10 +2,10 @@
 
 use crate::{
     atomic::{add, commit, compare_and_swap, exchange},
-    kernel::constant,
+    kernel::{constant, cpu},
     maps::{BELL, CONTROL, RING_ENDS, RING_SLOTS},
 };
-use aya_ebpf::{bindings::BPF_RB_FORCE_WAKEUP, helpers::bpf_get_smp_processor_id};
+use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use tcpmon_common::{Control, Slot, Transition};
 
 /// How often a claim may be tried: others come first who interrupt this one, or share the ring. One
@@ -46,9 +46,7 @@ impl Claim {
 /// comes after it.
 #[inline(always)]
 pub(crate) fn claim(is_event: bool) -> Option<Claim> {
-    // SAFETY: the helper takes nothing.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    let ring = cpu & constant!(ring_mask) as u32;
+    let ring = cpu() & constant!(ring_mask) as u32;
     let size = constant!(ring_size) as u32;
     let ends = RING_ENDS.get_ptr_mut(ring)?;
     // SAFETY: a pointer to a map's value.

@@ -6,10 +6,9 @@
 
 use crate::{
     atomic::{add, commit, compare_and_swap, fetch_add},
-    kernel::constant,
+    kernel::{constant, cpu},
     maps::{SERVICE_COUNTS, SERVICES, SERVICES_HELD},
 };
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use tcpmon_common::{Counters, ServiceKey, ServicePlace};
 
 /// A key by words, as which it is hashed, compared and written.
@@ -26,10 +25,8 @@ const TRIES: u32 = 4;
 pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: bool) {
     // SAFETY: the same size, and both are integers only.
     let words = unsafe { core::mem::transmute::<ServiceKey, Words>(*key) };
-    // SAFETY: the helper takes nothing.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
     let counts = place_of(words).and_then(|place| {
-        SERVICE_COUNTS.get_ptr_mut(cpu * (constant!(service_mask) as u32 + 1) + place)
+        SERVICE_COUNTS.get_ptr_mut(cpu() * (constant!(service_mask) as u32 + 1) + place)
     });
     match counts {
         // SAFETY: this CPU's own value.

@@ -13,7 +13,7 @@
 
 use crate::{
     cells,
-    kernel::constant,
+    kernel::{constant, now},
     maps::{DEPARTURE, NAMESPACES},
     owner::{STRANGER, service_key},
     record::{self, Ends},
@@ -21,7 +21,6 @@ use crate::{
     tally,
     time_wait::{Netns, TimeWait},
 };
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpmon_common::{
     CellKey, Counters, DURATION_UNKNOWN, Departure, Ending, Family, Owner, Present, ServiceKey,
     Socket, TcpState, TimeWaits, flags, kind,
@@ -189,8 +188,7 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
             (*counts).reused += u64::from(reused);
         }
     }
-    // SAFETY: the helper takes nothing.
-    let ts_ns = unsafe { bpf_ktime_get_ns() };
+    let ts_ns = now();
     let cookie = leaving.cookie();
     let family = leaving.family();
     departure.ts_ns = ts_ns;
@@ -229,19 +227,11 @@ pub(crate) fn cancelled(counters: &mut Counters, leaving: TimeWait) {
     };
     let edge = (TIME_WAIT, CLOSE, role | ending.flags());
     let identity = identity(cookie, leaving.address());
-    record::put(
-        true,
-        ts_ns,
-        identity,
-        departure.duration_ns,
-        edge,
-        || owner,
-        || {
-            let (saddr, daddr) = leaving.addresses(family);
-            let (sport, dport) = (leaving.local_port(), leaving.remote_port());
-            Ends { saddr, daddr, netns: netns.inode, sport, dport, family }
-        },
-    );
+    record::put(true, ts_ns, identity, departure.duration_ns, edge, owner, || {
+        let (saddr, daddr) = leaving.addresses(family);
+        let (sport, dport) = (leaving.local_port(), leaving.remote_port());
+        Ends { saddr, daddr, netns: netns.inode, sport, dport, family }
+    });
 }
 
 /// The timer that was cancelled just now did expire.
@@ -293,24 +283,15 @@ fn identity(cookie: u64, address: u64) -> u64 {
 /// Tells the reader what became of the `time_wait -> close` of that socket.
 #[inline(always)]
 fn amend(cookie: u64, address: u64, ending: Ending) {
-    // SAFETY: the helper takes nothing.
-    let ts_ns = unsafe { bpf_ktime_get_ns() };
+    let ts_ns = now();
     let edge = (TIME_WAIT, CLOSE, ending.flags());
     let identity = identity(cookie, address);
-    record::put(
-        false,
-        ts_ns,
-        identity,
-        DURATION_UNKNOWN,
-        edge,
-        || &raw const STRANGER,
-        || Ends {
-            saddr: [0; 16],
-            daddr: [0; 16],
-            netns: 0,
-            sport: 0,
-            dport: 0,
-            family: Family::Ipv4,
-        },
-    );
+    record::put(false, ts_ns, identity, DURATION_UNKNOWN, edge, &raw const STRANGER, || Ends {
+        saddr: [0; 16],
+        daddr: [0; 16],
+        netns: 0,
+        sport: 0,
+        dport: 0,
+        family: Family::Ipv4,
+    });
 }

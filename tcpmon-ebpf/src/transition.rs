@@ -8,7 +8,7 @@
 
 use crate::{
     accepted::{accepted, conceive, parked},
-    kernel::{Process, Sock, constant},
+    kernel::{Process, Sock, constant, now},
     maps::LISTENERS,
     owner::{STRANGER, owner, service_key},
     record::{Observed, report},
@@ -17,7 +17,7 @@ use crate::{
     tally::{self, BPF_ANY, BPF_NOEXIST},
     timers::is_watched,
 };
-use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
+use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use core::hint::cold_path;
 use tcpmon_common::{
@@ -54,13 +54,6 @@ pub(crate) fn observe<C: EbpfContext>(
     } else {
         moved(ctx, counters, sock, old, new);
     }
-}
-
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper takes nothing.
-    unsafe { bpf_ktime_get_ns() }
 }
 
 /// When the transition of a socket happens whose old state began at `since_ns`, which is 0 where
@@ -139,7 +132,7 @@ fn opened<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, edge: &E
             new,
             flags: present.flags,
         },
-        || &raw const socket.owner,
+        &raw const socket.owner,
     );
 }
 
@@ -232,7 +225,7 @@ fn moved<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, old: u8, 
         }
     }
     tally::transition(counters, sock, old, observed.new);
-    report(&observed, || opener);
+    report(&observed, opener);
     if observed.new == CLOSE {
         if old == LISTEN {
             cold_path();
@@ -269,7 +262,7 @@ fn refused_unkept(counters: &mut Counters, observed: &mut Observed) {
     observed.flags = known | flags::ACTIVE | flags::PORT_EXHAUSTED;
     count_refused(counters, observed, &caller);
     tally::transition(counters, observed.sock, observed.old, observed.new);
-    report(observed, || &raw const caller);
+    report(observed, &raw const caller);
 }
 
 /// A connect() that found no port, of a socket that is kept.

@@ -2,9 +2,9 @@
 //! probes read.
 //!
 //! Rust emits no CO-RE relocations, so no loader puts field offsets into the probes; tcpmon looks
-//! them up here, and does it itself (`probes/constants.rs`). The file is small enough to read whole (5 to 10 MB)
-//! and is needed once, at start: names are compared where they lie, the only thing allocated is
-//! one `u32` for each type, and all of it is dropped before the first probe is loaded.
+//! them up here, and does it itself (`probes/constants.rs`). The file is small enough to read whole
+//! (5 to 10 MB) and is needed once, at start: names are compared where they lie, the only thing
+//! allocated is one `u32` for each type, and all of it is dropped before the first probe is loaded.
 //!
 //! The format is the kernel's `Documentation/bpf/btf.rst` and `include/uapi/linux/btf.h`. Split
 //! BTF (of modules) is not read: the probes look at nothing that lives in a module.

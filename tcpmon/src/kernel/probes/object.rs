@@ -21,7 +21,7 @@ use aya::{
     maps::Map,
     programs::{BtfTracePoint, Iter},
 };
-use std::fs;
+use std::{fs, io};
 use tcpmon_common::{Constants, Counters, MAX_CELLS, Offsets, RingShape, WAYS};
 
 /// The probes as one BPF object, embedded so that the program is one file.
@@ -128,16 +128,22 @@ fn ring_shape(sizes: MapSizes) -> RingShape {
     RingShape::new(sizes.ring_bytes, last.unwrap_or(0).saturating_add(1))
 }
 
+/// Why a map cannot be mapped into this process.
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
+fn unmapped(error: io::Error) -> ProbeError {
+    ProbeError::Maps(error.to_string())
+}
+
 /// The counters of each CPU.
 pub(super) fn counters(ebpf: &mut Ebpf) -> Result<Mapped<Counters>, ProbeError> {
     let counters = take(ebpf, "COUNTERS")?;
-    Mapped::new(&counters).map_err(|error| ProbeError::Maps(error.to_string()))
+    Mapped::new(&counters).map_err(unmapped)
 }
 
 /// Connections by owner.
 pub(super) fn services(ebpf: &mut Ebpf) -> Result<ServiceTable, ProbeError> {
     let (places, counts) = (take(ebpf, "SERVICES")?, take(ebpf, "SERVICE_COUNTS")?);
-    ServiceTable::new(&places, &counts).map_err(|error| ProbeError::Maps(error.to_string()))
+    ServiceTable::new(&places, &counts).map_err(unmapped)
 }
 
 /// The rings, for their only reader, and what they lost, for everybody else.
@@ -147,7 +153,7 @@ pub(super) fn rings(ebpf: &mut Ebpf) -> Result<(Rings, RingLosses), ProbeError> 
     let losses = RingLosses::new(&ends);
     losses
         .and_then(|losses| Ok((Rings::new(&slots, &ends, &control, bell)?, losses)))
-        .map_err(|error| ProbeError::Maps(error.to_string()))
+        .map_err(unmapped)
 }
 
 /// The function that the timers of time-wait sockets call.
@@ -186,9 +192,8 @@ pub(super) fn census(ebpf: &mut Ebpf) -> Result<Census, ProbeError> {
     let overflow = take(ebpf, "SOCKETS")?;
     let (cells, of, free) =
         (take(ebpf, "CELLS")?, take(ebpf, "CELL_OF")?, take(ebpf, "FREE_CELLS")?);
-    let maps = |error: std::io::Error| ProbeError::Maps(error.to_string());
-    let table = SocketTable::new(&sets, &rests, overflow).map_err(maps)?;
-    Ok(Census::new(table, Cells::new(&cells, of, free).map_err(maps)?))
+    let table = SocketTable::new(&sets, &rests, overflow).map_err(unmapped)?;
+    Ok(Census::new(table, Cells::new(&cells, of, free).map_err(unmapped)?))
 }
 
 /// A program of the object.

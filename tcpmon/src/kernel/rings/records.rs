@@ -2,9 +2,10 @@
 //!
 //! That is the order of what happened to any one socket that is not in TIME_WAIT: its transitions are
 //! made under its lock, so that the one before is whole and on its ring before the next one takes
-//! its time, or is on the same ring and has the same time. So that none is taken too early, a look takes only what is older than itself: whatever
-//! such a record follows is on its ring by then. It may stand behind one that is not whole yet, and
-//! cannot be taken; then the look takes nothing that is younger than it.
+//! its time, or is on the same ring and has the same time. So that none is taken too early, a look
+//! takes only what is older than itself: whatever such a record follows is on its ring by then. It
+//! may stand behind one that is not whole yet, and cannot be taken; then the look takes nothing that
+//! is younger than it.
 
 use crate::kernel::{clock, mapped::Mapped};
 use std::{cmp::Reverse, collections::BinaryHeap, mem::offset_of, sync::atomic::Ordering};
