@@ -23,6 +23,7 @@ mod constants;
 mod counters;
 mod maps;
 mod offsets;
+mod placeholder;
 mod record;
 mod ring;
 mod socket;
@@ -30,7 +31,7 @@ mod state;
 mod time_wait;
 
 pub use cell::{Cell, CellKey, MAX_CELLS, kind};
-pub use constants::{Constants, placeholder, size_of_member, stands_for};
+pub use constants::{Constants, size_of_member};
 pub use counters::{
     ACTIVITY, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Losses, duration_bucket,
     transition_index,
@@ -39,6 +40,7 @@ pub use maps::{
     Address, Comm, Control, FailureKey, Family, ServiceCounts, ServiceKey, ServicePlace,
 };
 pub use offsets::{ABSENT, Offsets};
+pub use placeholder::{Placeholder, Table, displaced, displacement};
 pub use record::{DURATION_UNKNOWN, Transition, flags};
 pub use ring::{RingEnds, RingShape, Slot};
 pub use socket::{Embryo, NEAR, Owner, Present, Socket, SocketRest, SocketSet, WAYS};

@@ -54,7 +54,7 @@ pub(crate) fn conceive<C: EbpfContext>(
     let socket = Socket { owner: *owner, present };
     keep(ctx, counters, cookie, &socket);
     report(
-        &Observed {
+        || Observed {
             sock,
             cookie,
             ts_ns,

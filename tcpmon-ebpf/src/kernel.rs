@@ -17,17 +17,18 @@ macro_rules! constant {
     ($($member:ident).+) => {
         $crate::kernel::put_by_daemon::<
             {
-                tcpmon_common::placeholder(
-                    core::mem::offset_of!(tcpmon_common::Constants, $($member).+),
-                    tcpmon_common::size_of_member(|constants| &constants.$($member).+),
-                )
+                tcpmon_common::Placeholder::Constant {
+                    offset: core::mem::offset_of!(tcpmon_common::Constants, $($member).+),
+                    size: tcpmon_common::size_of_member(|constants| &constants.$($member).+),
+                }
+                .number()
             },
         >()
     };
 }
 pub(crate) use constant;
 
-/// The offset of one member of a kernel structure.
+/// The offset of one member of a kernel structure, where it is not for [`read`].
 macro_rules! offset {
     ($member:ident) => {
         $crate::kernel::constant!(offsets.$member)
@@ -35,7 +36,7 @@ macro_rules! offset {
 }
 pub(crate) use offset;
 
-/// The number for which `PLACEHOLDER` stands in the object.
+/// The number, or the address, for which `PLACEHOLDER` stands in the object.
 ///
 /// Not `pure`: the compiler would keep it in a register or on the stack from one use to the next,
 /// where to load it anew costs nothing.
@@ -75,13 +76,69 @@ pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 
-/// Reads a `T` at `offset` bytes from a pointer whose type the verifier knows.
+/// Reads a member of a kernel structure, through a pointer whose type the verifier knows.
+macro_rules! read {
+    ($base:expr, $member:ident) => {
+        $crate::kernel::Word::read::<{ $crate::kernel::displacement!($member) }>($base)
+    };
+}
+pub(crate) use read;
+
+/// What stands for the offset of one member in an instruction that reads it.
+macro_rules! displacement {
+    ($member:ident) => {
+        tcpmon_common::displacement(core::mem::offset_of!(tcpmon_common::Offsets, $member))
+    };
+}
+pub(crate) use displacement;
+
+/// What one instruction reads.
+pub(crate) trait Word: Copy {
+    /// Reads one, at the offset for which `DISPLACEMENT` stands in the object.
+    ///
+    /// # Safety
+    ///
+    /// `base` comes from the kernel: a program argument, a helper's result or a read through one.
+    unsafe fn read<const DISPLACEMENT: i16>(base: *const c_void) -> Self;
+}
+
+macro_rules! word {
+    ($word:ty, $instruction:literal) => {
+        impl Word for $word {
+            #[inline(always)]
+            unsafe fn read<const DISPLACEMENT: i16>(base: *const c_void) -> Self {
+                let word: u64;
+                // SAFETY: the verifier checks the read against the pointer's type; the instruction
+                // clears the rest of the register.
+                unsafe {
+                    asm!(
+                        concat!("{word} = *(", $instruction, " *)({base} - {displacement})"),
+                        word = lateout(reg) word,
+                        base = in(reg) base,
+                        displacement = const -DISPLACEMENT,
+                        options(nostack, readonly),
+                    );
+                    core::hint::assert_unchecked(word <= u64::MAX >> (64 - 8 * size_of::<Self>()));
+                }
+                word as Self
+            }
+        }
+    };
+}
+word!(u8, "u8");
+word!(u16, "u16");
+word!(u32, "u32");
+word!(i32, "u32");
+word!(u64, "u64");
+word!(*const c_void, "u64");
+
+/// Reads a `T` at `offset` bytes from such a pointer, where one member is more than one word.
 ///
 /// # Safety
 ///
-/// `base` comes from the kernel: a program argument, a helper's result or a read through one.
+/// As [`Word::read`].
 #[inline(always)]
-pub(crate) unsafe fn read<T: Copy>(base: *const c_void, offset: u64) -> T {
+unsafe fn read_at<T: Copy>(base: *const c_void, offset: u64) -> T {
     // SAFETY: the verifier checks the read against the pointer's type.
     unsafe { core::ptr::read_volatile(base.byte_add(offset as usize).cast::<T>()) }
 }
@@ -102,9 +159,8 @@ impl Sock {
     #[inline(always)]
     pub(crate) unsafe fn new(sk: *const c_void) -> Option<Self> {
         // SAFETY: by the caller.
-        let (protocol, family) = unsafe {
-            (read::<u16>(sk, offset!(sock_protocol)), read::<u16>(sk, offset!(sock_family)))
-        };
+        let (protocol, family): (u16, u16) =
+            unsafe { (read!(sk, sock_protocol), read!(sk, sock_family)) };
         if protocol != IPPROTO_TCP {
             return None;
         }
@@ -119,14 +175,14 @@ impl Sock {
     /// Reads a member of its `struct tcp_sock`; the default where the kernel says that it is none.
     /// Asked for only where it is needed: it takes a call into the kernel.
     #[inline(always)]
-    fn of_tcp<T: Copy + Default>(self, offset: u64) -> T {
+    fn of_tcp<T: Word + Default, const DISPLACEMENT: i16>(self) -> T {
         // SAFETY: `sk` is a `struct sock *`.
         let tcp = unsafe { bpf_skc_to_tcp_sock(self.sk.cast_mut()) };
         if tcp.is_null() {
             return T::default();
         }
         // SAFETY: `tcp` is a `struct tcp_sock *`.
-        unsafe { read(tcp.cast(), offset) }
+        unsafe { T::read::<DISPLACEMENT>(tcp.cast()) }
     }
 
     /// The address of the structure, to compare, not to follow.
@@ -139,7 +195,7 @@ impl Sock {
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
         // SAFETY: `sk` is a `struct sock *`.
-        let cookie = unsafe { read(self.sk, offset!(sock_cookie)) };
+        let cookie: u64 = unsafe { read!(self.sk, sock_cookie) };
         if cookie != 0 {
             return cookie;
         }
@@ -151,7 +207,7 @@ impl Sock {
     #[inline(always)]
     pub(crate) fn state(self) -> u8 {
         // SAFETY: `sk` is a `struct sock *`.
-        unsafe { read(self.sk, offset!(sock_state)) }
+        unsafe { read!(self.sk, sock_state) }
     }
 
     /// The local port that the socket holds now: 0 once it is closed, and in connect() before
@@ -159,14 +215,14 @@ impl Sock {
     #[inline(always)]
     pub(crate) fn held_port(self) -> u16 {
         // SAFETY: `sk` is a `struct sock *`.
-        unsafe { read(self.sk, offset!(sock_num)) }
+        unsafe { read!(self.sk, sock_num) }
     }
 
     /// The local port as last set: it outlives the close, and even a later connect() that finds
     /// no new one.
     #[inline(always)]
     pub(crate) fn last_port(self) -> u16 {
-        u16::from_be(self.of_tcp(offset!(tcp_sport)))
+        u16::from_be(self.of_tcp::<_, { displacement!(tcp_sport) }>())
     }
 
     /// When TCP began to deal with what it deals with now, a segment or a timer, by its own reading
@@ -174,21 +230,25 @@ impl Sock {
     /// system call, when it last did. 0 where the kernel keeps no such time.
     #[inline(always)]
     pub(crate) fn stamp_ns(self) -> u64 {
-        if offset!(tcp_clock) == NOT_THERE { 0 } else { self.of_tcp(offset!(tcp_clock)) }
+        if offset!(tcp_clock) == NOT_THERE {
+            0
+        } else {
+            self.of_tcp::<_, { displacement!(tcp_clock) }>()
+        }
     }
 
     /// The remote port; 0 before connect().
     #[inline(always)]
     pub(crate) fn remote_port(self) -> u16 {
         // SAFETY: `sk` is a `struct sock *`.
-        u16::from_be(unsafe { read(self.sk, offset!(sock_dport)) })
+        u16::from_be(unsafe { read!(self.sk, sock_dport) })
     }
 
     /// The pending error, 0 if none.
     #[inline(always)]
     pub(crate) fn error(self) -> i32 {
         // SAFETY: `sk` is a `struct sock *`.
-        unsafe { read(self.sk, offset!(sock_err)) }
+        unsafe { read!(self.sk, sock_err) }
     }
 
     /// Whether a process owns the socket's lock (`lock_sock()`). If none does, this mostly is softirq,
@@ -196,7 +256,7 @@ impl Sock {
     #[inline(always)]
     pub(crate) fn is_owned(self) -> bool {
         // SAFETY: `sk` is a `struct sock *`.
-        unsafe { read::<u32>(self.sk, offset!(sock_owned)) != 0 }
+        unsafe { u32::read::<{ displacement!(sock_owned) }>(self.sk) != 0 }
     }
 
     /// Inode of the socket's network namespace.
@@ -204,8 +264,8 @@ impl Sock {
     pub(crate) fn netns(self) -> u32 {
         // SAFETY: `sk` is a `struct sock *`, and `skc_net.net` a `struct net *`.
         unsafe {
-            let net = read::<*const c_void>(self.sk, offset!(sock_net));
-            read(net, offset!(net_inum))
+            let net: *const c_void = read!(self.sk, sock_net);
+            read!(net, net_inum)
         }
     }
 
@@ -214,8 +274,8 @@ impl Sock {
     pub(crate) fn net_cookie(self) -> u64 {
         // SAFETY: as `netns`.
         unsafe {
-            let net = read::<*const c_void>(self.sk, offset!(sock_net));
-            read(net, offset!(net_cookie))
+            let net: *const c_void = read!(self.sk, sock_net);
+            read!(net, net_cookie)
         }
     }
 
@@ -223,7 +283,10 @@ impl Sock {
     #[inline(always)]
     pub(crate) fn addresses(self) -> (Address, Address) {
         match self.family {
-            Family::Ipv4 => (self.ipv4(offset!(sock_rcv_saddr)), self.ipv4(offset!(sock_daddr))),
+            Family::Ipv4 => (
+                self.ipv4::<{ displacement!(sock_rcv_saddr) }>(),
+                self.ipv4::<{ displacement!(sock_daddr) }>(),
+            ),
             Family::Ipv6 => {
                 (self.ipv6(offset!(sock_v6_rcv_saddr)), self.ipv6(offset!(sock_v6_daddr)))
             }
@@ -231,10 +294,10 @@ impl Sock {
     }
 
     #[inline(always)]
-    fn ipv4(self, offset: u64) -> Address {
+    fn ipv4<const DISPLACEMENT: i16>(self) -> Address {
         let mut address = [0u8; 16];
         // SAFETY: `sk` is a `struct sock *`.
-        let bytes: u32 = unsafe { read(self.sk, offset) };
+        let bytes = unsafe { u32::read::<DISPLACEMENT>(self.sk) };
         address[..4].copy_from_slice(&bytes.to_ne_bytes());
         address
     }
@@ -248,10 +311,10 @@ impl Sock {
         // SAFETY: `sk` is a `struct sock *`. The words are read as the kernel declares them.
         let words: [u32; 4] = unsafe {
             [
-                read(self.sk, offset),
-                read(self.sk, offset + 4),
-                read(self.sk, offset + 8),
-                read(self.sk, offset + 12),
+                read_at(self.sk, offset),
+                read_at(self.sk, offset + 4),
+                read_at(self.sk, offset + 8),
+                read_at(self.sk, offset + 12),
             ]
         };
         address[..4].copy_from_slice(&words[0].to_ne_bytes());
@@ -270,7 +333,7 @@ impl Sock {
     /// compared, never followed, and only ever matched against listeners that are alive.
     #[inline(always)]
     pub(crate) fn listener_mark(self) -> u64 {
-        self.of_tcp(offset!(tcp_sent_queue))
+        self.of_tcp::<_, { displacement!(tcp_sent_queue) }>()
     }
 }
 
@@ -294,21 +357,21 @@ impl Process {
     #[inline(always)]
     pub(crate) unsafe fn of_task(task: *const c_void) -> Self {
         // SAFETY: by the caller.
-        Self(unsafe { read(task, offset!(task_group_leader)) })
+        Self(unsafe { read!(task, task_group_leader) })
     }
 
     /// The process id in the initial pid namespace.
     #[inline(always)]
     pub(crate) fn pid(self) -> u32 {
         // SAFETY: a `struct task_struct *`.
-        unsafe { read(self.0, offset!(task_tgid)) }
+        unsafe { read!(self.0, task_tgid) }
     }
 
     /// Start of the process, nanoseconds of `CLOCK_BOOTTIME`.
     #[inline(always)]
     pub(crate) fn birth_ns(self) -> u64 {
         // SAFETY: a `struct task_struct *`.
-        unsafe { read(self.0, offset!(task_start_boottime)) }
+        unsafe { read!(self.0, task_start_boottime) }
     }
 
     /// Name of the process.
@@ -318,7 +381,7 @@ impl Process {
         // SAFETY: a `struct task_struct *`; `comm` is 16 bytes, and 8-aligned or not, the kernel
         // is read bytewise by nothing but whole words here, as it allows inside an array.
         let words: [u64; 2] =
-            unsafe { [read(self.0, offset!(task_comm)), read(self.0, offset!(task_comm) + 8)] };
+            unsafe { [read!(self.0, task_comm), read_at(self.0, offset!(task_comm) + 8)] };
         comm[..8].copy_from_slice(&words[0].to_ne_bytes());
         comm[8..].copy_from_slice(&words[1].to_ne_bytes());
         comm
@@ -334,16 +397,16 @@ impl Process {
         const ROOT: u64 = 1;
         // SAFETY: `cgroups` is a `struct css_set *`, `dfl_cgrp` a `struct cgroup *`.
         let (css_set, unified) = unsafe {
-            let css_set = read::<*const c_void>(self.0, offset!(task_cgroups));
-            (css_set, cgroup_id(read(css_set, offset!(css_set_dfl_cgrp))))
+            let css_set: *const c_void = read!(self.0, task_cgroups);
+            (css_set, cgroup_id(read!(css_set, css_set_dfl_cgrp)))
         };
         if unified != ROOT || offset!(css_set_v1_subsys) == NOT_THERE {
             return (unified, false);
         }
         // SAFETY: an element of `subsys` is a `struct cgroup_subsys_state *`.
         let version1 = unsafe {
-            let css = read::<*const c_void>(css_set, offset!(css_set_v1_subsys));
-            cgroup_id(read(css, offset!(css_cgroup)))
+            let css: *const c_void = read!(css_set, css_set_v1_subsys);
+            cgroup_id(read!(css, css_cgroup))
         };
         if version1 > ROOT { (version1, true) } else { (unified, false) }
     }
@@ -356,8 +419,8 @@ impl Process {
 unsafe fn cgroup_id(cgroup: *const c_void) -> u64 {
     // SAFETY: by the caller; `kn` is a `struct kernfs_node *`.
     unsafe {
-        let node = read::<*const c_void>(cgroup, offset!(cgroup_kn));
-        read(node, offset!(kernfs_node_id))
+        let node: *const c_void = read!(cgroup, cgroup_kn);
+        read!(node, kernfs_node_id)
     }
 }
 
@@ -374,7 +437,7 @@ pub(crate) unsafe fn sock_of_file(file: *mut c_void) -> Option<Sock> {
         return None;
     }
     // SAFETY: the helper returned a `struct socket *`.
-    let sk = unsafe { read::<*const c_void>(socket.cast(), offset!(socket_sk)) };
+    let sk: *const c_void = unsafe { read!(socket.cast(), socket_sk) };
     if sk.is_null() {
         return None;
     }

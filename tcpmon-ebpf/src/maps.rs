@@ -1,6 +1,7 @@
-//! The maps. Their sizes here are defaults; the daemon sets them before it loads the probes.
+//! The maps. Their sizes here are defaults, which the daemon sets before it loads the probes; the
+//! tables, which are reached by their address, it makes itself.
 
-use crate::kernel::cpu;
+use crate::kernel::{constant, cpu, put_by_daemon};
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
@@ -8,31 +9,54 @@ use aya_ebpf::{
 };
 use tcpmon_common::{
     Cell, CellKey, Control, Counters, Departure, Embryo, EnteredKey, FailureKey, Learnt, Owner,
-    RingEnds, ServiceCounts, ServicePlace, Slot, Socket, SocketRest, SocketSet, TimeWaits,
+    Placeholder, RingEnds, ServiceCounts, ServicePlace, Slot, Socket, SocketRest, SocketSet, Table,
+    TimeWaits,
 };
 
-/// What the daemon wants now.
-#[map]
-pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// Every exact counter, one value a CPU, by its number. Not a map of the kernel's for each CPU: of
-/// such a value the address has to be read first, here it can be reckoned.
-#[map]
-pub(crate) static COUNTERS: Array<Counters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// This CPU's counters.
-#[inline(always)]
-pub(crate) fn counters() -> Option<*mut Counters> {
-    COUNTERS.get_ptr_mut(cpu())
+/// The first value of a table, which the daemon makes: see `tcpmon_common::Table`.
+macro_rules! table {
+    ($table:ident of $value:ty) => {
+        put_by_daemon::<{ Placeholder::Table(Table::$table).number() }>() as *mut $value
+    };
 }
 
-/// Sockets by cookie, from their first transition to `-> CLOSE`: see `crate::sockets`.
-#[map]
-pub(crate) static SOCKET_SETS: Array<SocketSet> = Array::with_max_entries(16_384, BPF_F_MMAPABLE);
+/// What the daemon wants now.
+#[inline(always)]
+pub(crate) fn control() -> *mut Control {
+    table!(Control of Control)
+}
 
-/// What is seldom asked of them, set by set.
-#[map]
-pub(crate) static SOCKET_RESTS: Array<SocketRest> = Array::with_max_entries(16_384, BPF_F_MMAPABLE);
+/// Every exact counter of this CPU. Not a map of the kernel's for each CPU: of such a value the
+/// address has to be read first, here it can be reckoned.
+#[inline(always)]
+pub(crate) fn counters() -> Option<*mut Counters> {
+    let cpu = u64::from(cpu());
+    // The verifier does not know it on every kernel.
+    if cpu >= constant!(cpus) {
+        return None;
+    }
+    // SAFETY: inside the table.
+    Some(unsafe { (table!(Counters of Counters)).add(cpu as usize) })
+}
+
+/// Where the socket with that cookie stands, if it does: see `crate::sockets`.
+#[inline(always)]
+pub(crate) fn socket_set(cookie: u64) -> *mut SocketSet {
+    // SAFETY: inside the table.
+    unsafe { (table!(SocketSets of SocketSet)).add(set_of(cookie)) }
+}
+
+/// What is seldom asked of the sockets there.
+#[inline(always)]
+pub(crate) fn socket_rest(cookie: u64) -> *mut SocketRest {
+    // SAFETY: inside the table.
+    unsafe { (table!(SocketRests of SocketRest)).add(set_of(cookie)) }
+}
+
+#[inline(always)]
+fn set_of(cookie: u64) -> usize {
+    (cookie & constant!(set_mask)) as usize
+}
 
 /// The sockets that found no room in their set.
 #[map]

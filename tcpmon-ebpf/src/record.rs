@@ -3,7 +3,7 @@
 use crate::{kernel::Sock, owner::copy_comm, ring};
 use tcpmon_common::{Address, Family, Owner, flags};
 
-/// A transition on its way into the counters and onto the ring.
+/// A transition on its way onto the ring.
 pub(crate) struct Observed {
     pub(crate) sock: Sock,
     pub(crate) cookie: u64,
@@ -25,11 +25,20 @@ pub(crate) struct Ends {
     pub(crate) family: Family,
 }
 
-/// Puts a transition on the ring, if anybody listens.
+/// Puts a transition on the ring, if anybody listens; it is asked for only then.
 #[inline(always)]
-pub(crate) fn report(observed: &Observed, owner: *const Owner) {
+pub(crate) fn report(observed: impl FnOnce() -> Observed, owner: *const Owner) {
+    if ring::is_wanted() {
+        tell(&observed(), owner);
+    }
+}
+
+/// Puts a transition on the ring. For the kernel a function of its own: where nobody listens, what
+/// makes the transition need not be put together.
+#[inline(never)]
+fn tell(observed: &Observed, owner: *const Owner) {
     let &Observed { sock, cookie, ts_ns, duration_ns, sport, old, new, flags } = observed;
-    put(true, ts_ns, cookie, duration_ns, (old, new, flags), owner, || {
+    write(true, ts_ns, cookie, duration_ns, (old, new, flags), owner, || {
         let (saddr, daddr) = sock.addresses();
         let (netns, dport, family) = (sock.netns(), sock.remote_port(), sock.family);
         Ends { saddr, daddr, netns, sport, dport, family }
@@ -44,11 +53,26 @@ pub(crate) fn put(
     ts_ns: u64,
     cookie: u64,
     duration_ns: u64,
+    edge: (u8, u8, u8),
+    owner: *const Owner,
+    ends: impl FnOnce() -> Ends,
+) {
+    if ring::is_wanted() {
+        write(is_event, ts_ns, cookie, duration_ns, edge, owner, ends);
+    }
+}
+
+/// Puts a record on the ring; `ends` is asked only if there is room.
+#[inline(always)]
+fn write(
+    is_event: bool,
+    ts_ns: u64,
+    cookie: u64,
+    duration_ns: u64,
     (old, new, flags): (u8, u8, u8),
     owner: *const Owner,
     ends: impl FnOnce() -> Ends,
 ) {
-    let Some(control) = ring::wanted() else { return };
     let Some(claim) = ring::claim(is_event) else { return };
     let record = claim.record();
     let Ends { saddr, daddr, netns, sport, dport, family } = ends();
@@ -74,5 +98,5 @@ pub(crate) fn put(
         (&raw mut (*record).new).write(new);
         (&raw mut (*record).flags).write(flags | version1);
     }
-    ring::submit(&claim, control);
+    ring::submit(&claim);
 }

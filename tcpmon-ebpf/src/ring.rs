@@ -3,22 +3,20 @@
 use crate::{
     atomic::{add, commit, compare_and_swap, exchange},
     kernel::{constant, cpu},
-    maps::{BELL, CONTROL, RING_ENDS, RING_SLOTS},
+    maps::{BELL, RING_ENDS, RING_SLOTS, control},
 };
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
-use tcpmon_common::{Control, Slot, Transition};
+use tcpmon_common::{Slot, Transition};
 
 /// How often a claim may be tried: others come first who interrupt this one, or share the ring. One
 /// that fails as often is a loss.
 const TRIES: u32 = 16;
 
-/// What the daemon wants now, if it wants records.
+/// Whether the daemon wants records.
 #[inline(always)]
-pub(crate) fn wanted() -> Option<*mut Control> {
-    let control = CONTROL.get_ptr_mut(0)?;
-    // SAFETY: a pointer into the map's only value; an old value is as good as a new one here.
-    let streaming = unsafe { (&raw const (*control).streaming).read_volatile() };
-    (streaming != 0).then_some(control)
+pub(crate) fn is_wanted() -> bool {
+    // SAFETY: a pointer into the table's only value; an old value is as good as a new one here.
+    unsafe { (&raw const (*control()).streaming).read_volatile() != 0 }
 }
 
 /// A place for one record, to be given to [`submit`].
@@ -84,8 +82,9 @@ pub(crate) fn claim(is_event: bool) -> Option<Claim> {
 /// by the first record, and while it drains, by the record that passes the high-water mark. Then
 /// only once, until it asks again: a wake-up costs ten times what the rest of the program does.
 #[inline(always)]
-pub(crate) fn submit(claim: &Claim, control: *mut Control) {
+pub(crate) fn submit(claim: &Claim) {
     let turn = claim.number + 1;
+    let control = control();
     // SAFETY: pointers to maps' values.
     unsafe {
         commit(&raw mut (*claim.slot).turn, turn);

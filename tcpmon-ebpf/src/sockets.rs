@@ -10,79 +10,36 @@
 use crate::{
     atomic::{commit, compare_and_swap},
     cells,
-    kernel::constant,
-    maps::{SOCKET_RESTS, SOCKET_SETS, SOCKETS},
-    owner::STRANGER,
+    maps::{SOCKETS, socket_rest, socket_set},
     tally::inside,
 };
 use core::arch::asm;
-use tcpmon_common::{NEAR, Owner, Present, Socket, SocketRest, SocketSet, TcpState, WAYS};
+use tcpmon_common::{NEAR, Owner, Present, Socket, SocketSet, TcpState, WAYS};
 
 /// In place of a cookie while what is kept of the socket is being written: no socket has it.
 const TAKEN: u64 = u64::MAX;
-
-#[inline(always)]
-fn index_of(cookie: u64) -> u32 {
-    (cookie & constant!(set_mask)) as u32
-}
-
-#[inline(always)]
-fn set_of(cookie: u64) -> Option<*mut SocketSet> {
-    SOCKET_SETS.get_ptr_mut(index_of(cookie))
-}
-
-#[inline(always)]
-fn rest_of(cookie: u64) -> Option<*mut SocketRest> {
-    SOCKET_RESTS.get_ptr_mut(index_of(cookie))
-}
 
 /// Where what is kept of a socket stands.
 pub(crate) struct Place {
     /// What it is now.
     pub(crate) present: *mut Present,
-    whose: Whose,
-}
-
-/// Where its owner stands.
-enum Whose {
-    /// In the array, which need not be asked before the owner is.
-    Way(u64, usize),
-    /// In the hash map.
-    Spilled(*mut Owner),
+    /// Whose it is.
+    pub(crate) owner: *mut Owner,
 }
 
 impl Place {
     /// The socket with that cookie at one of the ways of its set.
     #[inline(always)]
-    fn new(set: *mut SocketSet, cookie: u64, way: usize) -> Option<Self> {
+    fn new(set: *mut SocketSet, cookie: u64, way: usize) -> Self {
         let is_near = way < NEAR;
         let way = any_way(way, cookie);
-        // SAFETY: pointers to arrays' values; the index is inside.
-        let present = unsafe {
-            if is_near {
-                (&raw mut (*set).near).cast::<Present>().add(inside::<NEAR>(way))
-            } else {
-                (&raw mut (*rest_of(cookie)?).far).cast::<Present>().add(inside::<NEAR>(way))
-            }
-        };
-        Some(Self { present, whose: Whose::Way(cookie, way) })
-    }
-
-    /// Its owner, to be read.
-    #[inline(always)]
-    pub(crate) fn owner(&self) -> *const Owner {
-        self.owner_mut().map_or(&raw const STRANGER, |owner| owner.cast_const())
-    }
-
-    /// Its owner, to be written; `None` never happens.
-    #[inline(always)]
-    pub(crate) fn owner_mut(&self) -> Option<*mut Owner> {
-        match self.whose {
-            // SAFETY: a pointer to an array's value; the way is inside.
-            Whose::Way(cookie, way) => rest_of(cookie).map(|rest| unsafe {
-                (&raw mut (*rest).owners).cast::<Owner>().add(inside::<WAYS>(way))
-            }),
-            Whose::Spilled(owner) => Some(owner),
+        let rest = socket_rest(cookie);
+        // SAFETY: pointers to a table's values; the indexes are inside.
+        unsafe {
+            let half = if is_near { &raw mut (*set).near } else { &raw mut (*rest).far };
+            let present = half.cast::<Present>().add(inside::<NEAR>(way));
+            let owner = (&raw mut (*rest).owners).cast::<Owner>().add(inside::<WAYS>(way));
+            Self { present, owner }
         }
     }
 }
@@ -119,20 +76,20 @@ fn overflow(cookie: u64) -> Option<Place> {
     }
     let socket = SOCKETS.get_ptr_mut(cookie)?;
     // SAFETY: a pointer to a map's value.
-    let (owner, present) = unsafe { (&raw mut (*socket).owner, &raw mut (*socket).present) };
-    Some(Place { present, whose: Whose::Spilled(owner) })
+    let (present, owner) = unsafe { (&raw mut (*socket).present, &raw mut (*socket).owner) };
+    Some(Place { present, owner })
 }
 
 /// The socket with that cookie, if it is kept.
 #[inline(always)]
 pub(crate) fn find(cookie: u64) -> Option<Place> {
-    let set = set_of(cookie)?;
+    let set = socket_set(cookie);
     // SAFETY: a pointer to an array's value; `way` is inside.
     unsafe {
         let mut way = 0;
         while way < WAYS {
             if (&raw const (*set).cookies[way]).read_volatile() == cookie {
-                return Place::new(set, cookie, way);
+                return Some(Place::new(set, cookie, way));
             }
             way += 1;
         }
@@ -150,16 +107,15 @@ const A_WHILE_NS: u64 = 70_000_000_000;
 /// forgotten.
 #[inline(always)]
 pub(crate) fn keep_for_a_while(cookie: u64) {
-    let Some(set) = set_of(cookie) else { return };
+    let set = socket_set(cookie);
     let mut kept = false;
     // SAFETY: a pointer to an array's value; `way` is inside.
     unsafe {
         let mut way = 0;
         while way < WAYS {
             if (&raw const (*set).cookies[way]).read_volatile() == cookie {
-                if let Some(place) = Place::new(set, cookie, way) {
-                    (&raw mut (*place.present).state).write_volatile(PASSING);
-                }
+                let place = Place::new(set, cookie, way);
+                (&raw mut (*place.present).state).write_volatile(PASSING);
                 kept = true;
             }
             way += 1;
@@ -200,7 +156,7 @@ unsafe fn copy<T>(from: *const T, to: *mut T) {
 pub(crate) unsafe fn read(place: &Place, to: *mut Socket) {
     // SAFETY: by the caller.
     unsafe {
-        copy(place.owner(), &raw mut (*to).owner);
+        copy(place.owner, &raw mut (*to).owner);
         copy(place.present, &raw mut (*to).present);
     }
 }
@@ -212,9 +168,7 @@ pub(crate) unsafe fn read(place: &Place, to: *mut Socket) {
 unsafe fn write(place: &Place, socket: *const Socket) {
     // SAFETY: by the caller.
     unsafe {
-        if let Some(owner) = place.owner_mut() {
-            copy(&raw const (*socket).owner, owner);
-        }
+        copy(&raw const (*socket).owner, place.owner);
         copy(&raw const (*socket).present, place.present);
     }
 }
@@ -233,7 +187,7 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
         }
         return true;
     }
-    let Some(set) = set_of(cookie) else { return false };
+    let set = socket_set(cookie);
     let mut oldest = 0;
     let mut oldest_ns = u64::MAX;
     // SAFETY: a pointer to an array's value; `way` is inside.
@@ -241,7 +195,7 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
         let mut way = 0;
         while way < WAYS {
             let whose = &raw mut (*set).cookies[way];
-            let Some(place) = Place::new(set, cookie, way) else { return false };
+            let place = Place::new(set, cookie, way);
             if whose.read_volatile() == 0 && compare_and_swap(whose, 0, TAKEN) == 0 {
                 write(&place, socket);
                 commit(whose, cookie);
@@ -271,7 +225,7 @@ pub(crate) fn put(cookie: u64, socket: &Socket) -> bool {
     // SAFETY: as above; `oldest` is one of the ways.
     unsafe {
         let oldest = oldest & (WAYS - 1);
-        let Some(place) = Place::new(set, cookie, oldest) else { return false };
+        let place = Place::new(set, cookie, oldest);
         release(place.present);
         write(&place, socket);
         commit(&raw mut (*set).cookies[oldest], cookie);
@@ -297,7 +251,7 @@ unsafe fn release(present: *const Present) {
 /// Forgets a socket.
 #[inline(always)]
 pub(crate) fn remove(cookie: u64) {
-    let Some(set) = set_of(cookie) else { return };
+    let set = socket_set(cookie);
     // The iterator may have kept it a second time: all ways are looked at.
     let mut kept = false;
     // SAFETY: a pointer to an array's value; `way` is inside.

@@ -33,7 +33,7 @@ impl TimeWait {
     #[inline(always)]
     pub(crate) unsafe fn of_timer(timer: *const c_void) -> Option<Self> {
         // SAFETY: by the caller.
-        let function = unsafe { read::<u64>(timer, offset!(timer_function)) };
+        let function: u64 = unsafe { read!(timer, timer_function) };
         (function == constant!(tw_handler)).then(|| Self(timer as u64 - offset!(tw_timer)))
     }
 
@@ -49,7 +49,7 @@ impl TimeWait {
         unsafe {
             let around = Self(timer as u64 - offset!(tw_timer));
             if (*learnt).cookie != 0 && around.cookie() == (*learnt).cookie {
-                (*learnt).function = read::<u64>(timer, offset!(timer_function));
+                (*learnt).function = read!(timer, timer_function);
             }
         }
     }

@@ -101,7 +101,7 @@ fn enter(counters: &mut Counters, entering: TimeWait, cookie: u64, netns: Netns)
     if let Some(place) = kept(cookie) {
         // SAFETY: pointers to a map's value. This runs inside the transition that ends the full
         // socket, so nobody else writes to it.
-        let (socket, owner) = unsafe { (&mut *place.present, &*place.owner()) };
+        let (socket, owner) = unsafe { (&mut *place.present, &*place.owner) };
         socket.flags |= substate;
         if socket.flags & flags::OWNER_KNOWN != 0 {
             service = service_key(owner, true);

@@ -122,7 +122,7 @@ fn opened<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, edge: &E
     }
     keep(ctx, counters, cookie, &socket);
     report(
-        &Observed {
+        || Observed {
             sock,
             cookie,
             ts_ns,
@@ -168,65 +168,58 @@ fn hatch<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, cookie: u
 #[inline(always)]
 fn moved<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, old: u8, new: u8) {
     let cookie = sock.cookie();
-    let mut observed = Observed {
-        sock,
-        cookie,
-        ts_ns: 0,
-        duration_ns: DURATION_UNKNOWN,
-        sport: 0,
-        old,
-        new,
-        flags: 0,
-    };
+    let (ts_ns, sport, mut seen);
+    let mut duration_ns = DURATION_UNKNOWN;
+    let mut flags = 0;
     let mut opener = &raw const STRANGER;
+    seen = new;
     if let Some(place) = kept(ctx, counters, sock, cookie, old) {
         // SAFETY: a pointer to a map's value. Transitions of one socket are serialised by its
         // lock, so nobody else writes to it.
         let socket = unsafe { &mut *place.present };
-        opener = place.owner();
-        observed.ts_ns = when(sock, socket.since_ns, old, new);
-        observed.flags = socket.flags;
+        opener = place.owner.cast_const();
+        ts_ns = when(sock, socket.since_ns, old, new);
+        flags = socket.flags;
         // Once it has a port it keeps it.
-        observed.sport = if socket.sport == 0 { sock.last_port() } else { socket.sport };
+        let mut port = if socket.sport == 0 { sock.last_port() } else { socket.sport };
         if socket.since_ns != 0 {
-            observed.duration_ns = observed.ts_ns.saturating_sub(socket.since_ns);
-            tally::duration(counters, old, observed.duration_ns);
+            duration_ns = ts_ns.saturating_sub(socket.since_ns);
+            tally::duration(counters, old, duration_ns);
         }
         if old == SYN_SENT && new == CLOSE && found_no_port(sock, socket) {
-            observed.sport = 0;
-            observed.flags |= flags::PORT_EXHAUSTED;
+            port = 0;
+            flags |= flags::PORT_EXHAUSTED;
         }
         if new == CLOSE && socket.state == TIME_WAIT {
             // Its time-wait socket is in the table already: `crate::timers::started`.
-            observed.new = TIME_WAIT;
+            seen = TIME_WAIT;
         }
-        socket.since_ns = observed.ts_ns;
-        socket.state = observed.new;
-        socket.sport = observed.sport;
+        sport = port;
+        socket.since_ns = ts_ns;
+        socket.state = seen;
+        socket.sport = sport;
     } else if old == SYN_SENT && new == CLOSE && sock.last_port() == 0 && sock.error() == 0 {
-        observed.ts_ns = now();
-        refused_unkept(counters, &mut observed);
+        refused_unkept(counters, sock, cookie, now());
         return sockets::remove(cookie);
     } else {
         cold_path();
-        observed.ts_ns = now();
-        observed.sport = sock.last_port();
+        ts_ns = now();
+        sport = sock.last_port();
         if new != CLOSE {
-            meet(ctx, counters, &observed);
+            let present = Present { since_ns: ts_ns, sport, state: new, flags: 0, by_state: 0 };
+            keep(ctx, counters, cookie, &Socket { owner: STRANGER, present });
         }
     }
-    if new == ESTABLISHED || observed.flags & flags::PORT_EXHAUSTED != 0 {
-        // SAFETY: points to a map's value, to a static or to the stack.
-        let opener = unsafe { &*opener };
-        if new == ESTABLISHED {
-            established(counters, &observed, opener);
-        } else {
-            refused(counters, &observed, opener);
-        }
+    if new == ESTABLISHED {
+        // SAFETY: points to a map's value or to a static.
+        established(counters, unsafe { &*opener }, old, flags);
+    } else if flags & flags::PORT_EXHAUSTED != 0 {
+        // SAFETY: as above.
+        refused(counters, sock, unsafe { &*opener }, flags);
     }
-    tally::transition(counters, sock, old, observed.new);
-    report(&observed, opener);
-    if observed.new == CLOSE {
+    tally::transition(counters, sock, old, seen);
+    report(|| Observed { sock, cookie, ts_ns, duration_ns, sport, old, new: seen, flags }, opener);
+    if seen == CLOSE {
         if old == LISTEN {
             cold_path();
             let _ = LISTENERS.remove(sock.listener_mark());
@@ -240,41 +233,37 @@ fn moved<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, old: u8, 
     }
 }
 
-/// Begins to keep a socket that is older than the probes, and of unknown owner.
-#[inline(never)]
-fn meet<C: EbpfContext>(ctx: &C, counters: &mut Counters, observed: &Observed) {
-    let &Observed { cookie, ts_ns: since_ns, sport, new: state, .. } = observed;
-    let present = Present { since_ns, sport, state, flags: 0, by_state: 0 };
-    keep(ctx, counters, cookie, &Socket { owner: STRANGER, present });
-}
-
 /// Counts a connection for its owner.
 #[inline(never)]
-fn established(counters: &mut Counters, observed: &Observed, opener: &Owner) {
-    let key = service_key(opener, observed.flags & flags::OWNER_KNOWN != 0);
-    services::connection(counters, &key, is_passive(observed));
+fn established(counters: &mut Counters, opener: &Owner, old: u8, flags: u8) {
+    let key = service_key(opener, flags & flags::OWNER_KNOWN != 0);
+    services::connection(counters, &key, is_passive(old, flags));
 }
 
 /// A connect() that found no port, of a socket that is not kept: this runs inside the failing call.
 #[inline(never)]
-fn refused_unkept(counters: &mut Counters, observed: &mut Observed) {
+fn refused_unkept(counters: &mut Counters, sock: Sock, cookie: u64, ts_ns: u64) {
     let (caller, known) = owner(Process::current());
-    observed.flags = known | flags::ACTIVE | flags::PORT_EXHAUSTED;
-    count_refused(counters, observed, &caller);
-    tally::transition(counters, observed.sock, observed.old, observed.new);
-    report(observed, &raw const caller);
+    let flags = known | flags::ACTIVE | flags::PORT_EXHAUSTED;
+    let (old, new) = (SYN_SENT, CLOSE);
+    count_refused(counters, sock, &caller, flags);
+    tally::transition(counters, sock, old, new);
+    let duration_ns = DURATION_UNKNOWN;
+    report(
+        || Observed { sock, cookie, ts_ns, duration_ns, sport: 0, old, new, flags },
+        &raw const caller,
+    );
 }
 
 /// A connect() that found no port, of a socket that is kept.
 #[inline(never)]
-fn refused(counters: &mut Counters, observed: &Observed, opener: &Owner) {
-    count_refused(counters, observed, opener);
+fn refused(counters: &mut Counters, sock: Sock, opener: &Owner, flags: u8) {
+    count_refused(counters, sock, opener, flags);
 }
 
 /// Counts a connect() that found no free port.
 #[inline(always)]
-fn count_refused(counters: &mut Counters, observed: &Observed, opener: &Owner) {
-    let sock = observed.sock;
+fn count_refused(counters: &mut Counters, sock: Sock, opener: &Owner, flags: u8) {
     let (saddr, daddr) = sock.addresses();
     let netns = sock.netns();
     // Nobody learns that a namespace has ended which is not watched: those that have its number one
@@ -285,7 +274,7 @@ fn count_refused(counters: &mut Counters, observed: &Observed, opener: &Owner) {
         &FailureKey {
             saddr,
             daddr,
-            service: service_key(opener, observed.flags & flags::OWNER_KNOWN != 0),
+            service: service_key(opener, flags & flags::OWNER_KNOWN != 0),
             net_cookie,
             netns,
             dport: sock.remote_port(),
@@ -298,9 +287,9 @@ fn count_refused(counters: &mut Counters, observed: &Observed, opener: &Owner) {
 /// Which side a socket is that becomes ESTABLISHED; where its beginning was not seen, the state
 /// that it comes from tells.
 #[inline(always)]
-fn is_passive(observed: &Observed) -> bool {
-    match observed.flags & (flags::ACTIVE | flags::PASSIVE) {
-        0 => observed.old == SYN_RECV,
+fn is_passive(old: u8, flags: u8) -> bool {
+    match flags & (flags::ACTIVE | flags::PASSIVE) {
+        0 => old == SYN_RECV,
         role => role & flags::PASSIVE != 0,
     }
 }
@@ -357,9 +346,7 @@ pub(crate) fn adopt(sock: Sock, process: Process) {
         // again.
         Some(kept) => unsafe {
             if (*kept.present).flags & flags::OWNER_KNOWN == 0 {
-                if let Some(owner) = kept.owner_mut() {
-                    *owner = socket.owner;
-                }
+                *kept.owner = socket.owner;
                 (*kept.present).flags |= known | role;
             }
         },

@@ -96,7 +96,7 @@ pub struct LimitArgs {
 
     /// Sockets whose owner and state are kept at a time
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().sockets,
-          value_parser = within(1..=1 << 26))]
+          value_parser = within(1..=MapSizes::MOST_SOCKETS))]
     pub max_sockets: u32,
 
     /// Listening sockets whose owner is kept at a time

@@ -31,14 +31,15 @@ unsafe impl<T: Send> Sync for Mapped<T> {}
 impl<T: Pod> Mapped<T> {
     /// Maps all of `array`. The map itself lives on while it is mapped.
     pub(super) fn new(array: &Array<MapData, T>) -> io::Result<Self> {
+        Self::of_values(array.map().fd().as_fd(), array.len())
+    }
+
+    /// Maps the values of an array, of which there are `len`.
+    pub(super) fn of_values(array: BorrowedFd<'_>, len: u32) -> io::Result<Self> {
         // The kernel's arrays have elements of a multiple of eight bytes.
         const { assert!(size_of::<T>().is_multiple_of(8)) };
-        let mut mapped = Self { start: NonNull::dangling(), len: 0, values: PhantomData };
-        let len = array.len();
-        let start = map(array.map().fd().as_fd(), size_of::<T>() * len as usize)?;
-        mapped.start = start.cast();
-        mapped.len = len;
-        Ok(mapped)
+        let start = map(array, size_of::<T>() * len as usize)?;
+        Ok(Self { start: start.cast(), len, values: PhantomData })
     }
 
     /// Memory of this process alone, all zero.

@@ -62,6 +62,9 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Offsets, OffsetsError> {
 /// Bytes of a kernel pointer.
 const POINTER: u32 = 8;
 
+/// How far into a structure an instruction reads.
+const FURTHEST: u32 = i16::MAX as u32;
+
 /// In place of a size: any will do.
 const ANY: u32 = 0;
 
@@ -111,6 +114,10 @@ impl Field {
             Ok(member) if self.size != ANY && member.size != self.size => Err(format!(
                 "{} of struct {} has {} bytes, {} expected",
                 self.path, self.outer, member.size, self.size
+            )),
+            Ok(member) if member.offset > FURTHEST => Err(format!(
+                "{} of struct {} stands {} bytes in, further than the {FURTHEST} that the probes read",
+                self.path, self.outer, member.offset
             )),
             Ok(member) => Ok(member.offset),
             Err(error) if self.optional && error.is_absence() => Ok(ABSENT),
@@ -191,6 +198,7 @@ fn v1_subsystem(btf: &Btf<'_>) -> Result<u32, String> {
         .and_then(|index| index.checked_mul(POINTER))
         .filter(|&within| within < array.size)
         .and_then(|within| array.offset.checked_add(within))
+        .filter(|&offset| offset <= FURTHEST)
         .ok_or_else(|| {
             format!("subsys of struct css_set has {} bytes, controller {index} none", array.size)
         })

@@ -27,14 +27,14 @@ impl Rings {
     pub(super) fn new(
         slots: &Array<MapData, Slot>,
         ends: &Array<MapData, RingEnds>,
-        control: &Array<MapData, Control>,
+        control: Mapped<Control>,
         bell: RingBuf<MapData>,
     ) -> io::Result<Self> {
         // As the maps were made.
         let rings = ends.len().max(1);
         let shape = RingShape { rings, slots: slots.len() / rings };
         let records = Records::new(shape, Mapped::new(slots)?, Mapped::new(ends)?);
-        Ok(Self { records, control: Mapped::new(control)?, bell })
+        Ok(Self { records, control, bell })
     }
 
     /// Places in each ring.

@@ -1,8 +1,7 @@
 //! What the probes keep of each socket, by its cookie.
 
 use super::mapped::Mapped;
-use aya::maps::{Array, HashMap, MapData};
-use std::io;
+use aya::maps::{HashMap, MapData};
 use tcpmon_common::{Socket, SocketRest, SocketSet};
 
 /// The probes' table of sockets.
@@ -18,14 +17,13 @@ pub(super) struct SocketTable {
 impl SocketTable {
     /// Of the loaded maps.
     pub(super) fn new(
-        sets: &Array<MapData, SocketSet>,
-        rests: &Array<MapData, SocketRest>,
+        sets: Mapped<SocketSet>,
+        rests: Mapped<SocketRest>,
         overflow: HashMap<MapData, u64, Socket>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         // Their number is a power of two.
         let mask = sets.len().saturating_sub(1);
-        let (sets, rests) = (Mapped::new(sets)?, Mapped::new(rests)?);
-        Ok(Self { sets, rests, mask, overflow, overflowed: false })
+        Self { sets, rests, mask, overflow, overflowed: false }
     }
 
     /// Looks whether there is anything in the overflow, for the calls of [`Self::find`] that follow.

@@ -262,6 +262,23 @@ fn all_that_cannot_be_used_is_told_in_one_line() {
     assert!(error.ends_with(": sk_protocol of struct sock has 4 bytes, 2 expected"), "{error}");
 }
 
+#[test]
+fn what_stands_further_than_an_instruction_reads_is_told() {
+    let find = |bytes: u32| {
+        let mut builder = Builder::new();
+        let word = builder.int("u32", 4);
+        builder.structure("net", bytes + 4, &[NewMember("inum", word, bytes * 8, 0)]);
+        let blob = builder.finish();
+        let field = Field::new(|to| &mut to.net_inum, "net", "inum", 4);
+        field.find(&Btf::parse(&blob).expect("types"))
+    };
+    assert_eq!(find(32_764), Ok(32_764));
+    assert_eq!(
+        find(32_768).expect_err("too far"),
+        "inum of struct net stands 32768 bytes in, further than the 32767 that the probes read"
+    );
+}
+
 /// Against facts about real kernels that come from elsewhere than BTF.
 #[test]
 fn the_running_kernel_is_as_its_headers_say() {

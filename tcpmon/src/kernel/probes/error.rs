@@ -14,6 +14,12 @@ pub enum ProbeError {
         "cannot create the probes' maps: {0}; see `tcpmon check`, or lower the --max-... options"
     )]
     Maps(String),
+    /// The counters of so many CPUs are more than a map may have in one value.
+    #[error(
+        "this kernel has no map for the counters of {0} CPUs; tcpmon needs Linux 6.0 or later on \
+         a machine that may have as many"
+    )]
+    TooManyCpus(u32),
     /// The kernel would not take a program.
     #[error(
         "cannot {action} the probe {probe}: {reason}; see `tcpmon check` and --log-level debug"
@@ -43,7 +49,7 @@ impl ProbeError {
         match self {
             Self::Handler(_) => true,
             Self::Program { probe, .. } => probe.starts_with(ON_TIMERS),
-            Self::Refused(_) | Self::Maps(_) | Self::Object(_) => false,
+            Self::Refused(_) | Self::Maps(_) | Self::TooManyCpus(_) | Self::Object(_) => false,
         }
     }
 }
@@ -74,6 +80,12 @@ fn verdict(log: &str) -> Option<&str> {
     log.lines().map(str::trim).rfind(|line| {
         !line.is_empty() && !STATISTICS.iter().any(|statistic| line.starts_with(statistic))
     })
+}
+
+/// Why a map cannot be mapped into this process.
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
+pub(super) fn unmapped(error: std::io::Error) -> ProbeError {
+    ProbeError::Maps(error.to_string())
 }
 
 /// An error with its causes, without the verifier's pages.

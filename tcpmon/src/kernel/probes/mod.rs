@@ -4,6 +4,7 @@ mod constants;
 mod error;
 mod object;
 mod settings;
+mod tables;
 
 pub use error::ProbeError;
 pub use settings::{MapSizes, Scope, TimeWaitMode};
@@ -24,7 +25,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError, links::FdLink},
 };
 use object::{
-    OWNERS, STATE, TIMERS, census, counters, field_offsets, kernel_types, load_object, load_owners,
+    OWNERS, STATE, TIMERS, census, field_offsets, kernel_types, load_object, load_owners,
     load_state, load_timer, rings, services, take, tw_timer_handler,
 };
 use std::{
@@ -88,7 +89,7 @@ impl Probes {
             TimeWaitMode::Exact => tw_timer_handler(offsets)?,
             TimeWaitMode::Sampled => 0,
         };
-        let mut ebpf = load_object(offsets, sizes, scope, handler)?;
+        let (mut ebpf, tables) = load_object(offsets, sizes, scope, handler)?;
 
         let types = kernel_types()?;
         load_state(&mut ebpf, &types)?;
@@ -103,8 +104,8 @@ impl Probes {
         give_memory_back();
 
         // Before any socket is counted: the cells have to be there.
-        let census = census(&mut ebpf)?;
-        let (rings, ring_losses) = rings(&mut ebpf)?;
+        let census = census(&mut ebpf, &tables)?;
+        let (rings, ring_losses) = rings(&mut ebpf, &tables)?;
         let mut links = Vec::new();
         let mut programs = Vec::new();
         for name in [STATE].into_iter().chain(timers.iter().map(|(name, _)| *name)) {
@@ -122,7 +123,7 @@ impl Probes {
             .ok();
         Ok(Self {
             counters: CounterMaps {
-                counters: counters(&mut ebpf)?,
+                counters: tables.counters.map()?,
                 ring_losses,
                 services: services(&mut ebpf)?,
                 failures: take(&mut ebpf, "PORT_FAILURES")?,
@@ -153,7 +154,7 @@ fn give_memory_back() {
 pub fn try_each() -> Vec<ProbeCheck> {
     let load = |load: fn(&mut Ebpf, &aya::Btf) -> Result<(), ProbeError>| {
         let words = |error: ProbeError| error.to_string();
-        let mut ebpf = field_offsets()
+        let (mut ebpf, _tables) = field_offsets()
             .and_then(|offsets| load_object(&offsets, MapSizes::SMALL, Scope::default(), 0))
             .map_err(words)?;
         load(&mut ebpf, &kernel_types().map_err(words)?).map_err(|error| match error {

@@ -2,13 +2,13 @@
 
 use super::{
     constants,
-    error::{ProbeError, one_line, refusal},
+    error::{ProbeError, one_line, refusal, unmapped},
     settings::{MapSizes, Scope, TimeWaitMode},
+    tables::Tables,
 };
 use crate::kernel::{
     cells::Cells,
     census::Census,
-    mapped::Mapped,
     offsets,
     requirements::Refusal,
     rings::{RingLosses, Rings},
@@ -21,8 +21,8 @@ use aya::{
     maps::Map,
     programs::{BtfTracePoint, Iter},
 };
-use std::{fs, io};
-use tcpmon_common::{Constants, Counters, MAX_CELLS, Offsets, RingShape, WAYS};
+use std::fs;
+use tcpmon_common::{Constants, MAX_CELLS, Offsets, RingShape, WAYS};
 
 /// The probes as one BPF object, embedded so that the program is one file.
 pub(super) static OBJECT: &[u8] =
@@ -59,20 +59,22 @@ pub(super) fn load_object(
     sizes: MapSizes,
     scope: Scope,
     handler: u64,
-) -> Result<Ebpf, ProbeError> {
-    let sets = sizes.sockets.div_ceil(u32::try_from(WAYS).unwrap_or(1)).max(1);
-    let sets = sets.checked_next_power_of_two().unwrap_or(1 << 31);
+) -> Result<(Ebpf, Tables), ProbeError> {
+    let sockets = sizes.sockets.clamp(1, MapSizes::MOST_SOCKETS);
+    let sets = sockets.div_ceil(u32::try_from(WAYS).unwrap_or(1)).next_power_of_two();
     // Half of the places stay free, so that hardly an owner finds none.
     let services = sizes.services.clamp(1, 1 << 30).next_power_of_two() * 2;
     let cpus = possible_cpus()?;
     let cells = sizes.destinations.clamp(1, MAX_CELLS);
     let rings = ring_shape(sizes);
+    let tables = Tables::new(cpus, sets)?;
     let object = constants::put(
         OBJECT,
         &Constants {
             tw_handler: handler,
+            cpus: cpus.into(),
             offsets: *offsets,
-            set_mask: sets - 1,
+            set_mask: tables.sets - 1,
             service_mask: services - 1,
             max_services: sizes.services,
             ring_size: rings.slots,
@@ -81,13 +83,11 @@ pub(super) fn load_object(
             time_wait_sampled: u32::from(scope.time_wait == TimeWaitMode::Sampled),
             weakly_ordered: u32::from(!cfg!(target_arch = "x86_64")),
         },
+        |table| tables.descriptor(table),
     )?;
-    EbpfLoader::new()
+    let ebpf = EbpfLoader::new()
         // Rust's compiler makes no relocations by types.
         .btf(None)
-        .map_max_entries("COUNTERS", cpus)
-        .map_max_entries("SOCKET_SETS", sets)
-        .map_max_entries("SOCKET_RESTS", sets)
         .map_max_entries("RING_SLOTS", rings.all_slots())
         .map_max_entries("RING_ENDS", rings.rings)
         .map_max_entries("SOCKETS", sizes.sockets)
@@ -103,7 +103,8 @@ pub(super) fn load_object(
         .map_max_entries("FREE_CELLS", cells)
         // The allocator aligns so much memory as ELF wants it; the loader says so if it does not.
         .load(&object)
-        .map_err(|error| ProbeError::Maps(one_line(&error)))
+        .map_err(|error| ProbeError::Maps(one_line(&error)))?;
+    Ok((ebpf, tables))
 }
 
 /// How many numbers of CPUs there may be, those included that nobody has (the kernel's
@@ -128,18 +129,6 @@ fn ring_shape(sizes: MapSizes) -> RingShape {
     RingShape::new(sizes.ring_bytes, last.unwrap_or(0).saturating_add(1))
 }
 
-/// Why a map cannot be mapped into this process.
-#[expect(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
-fn unmapped(error: io::Error) -> ProbeError {
-    ProbeError::Maps(error.to_string())
-}
-
-/// The counters of each CPU.
-pub(super) fn counters(ebpf: &mut Ebpf) -> Result<Mapped<Counters>, ProbeError> {
-    let counters = take(ebpf, "COUNTERS")?;
-    Mapped::new(&counters).map_err(unmapped)
-}
-
 /// Connections by owner.
 pub(super) fn services(ebpf: &mut Ebpf) -> Result<ServiceTable, ProbeError> {
     let (places, counts) = (take(ebpf, "SERVICES")?, take(ebpf, "SERVICE_COUNTS")?);
@@ -147,12 +136,13 @@ pub(super) fn services(ebpf: &mut Ebpf) -> Result<ServiceTable, ProbeError> {
 }
 
 /// The rings, for their only reader, and what they lost, for everybody else.
-pub(super) fn rings(ebpf: &mut Ebpf) -> Result<(Rings, RingLosses), ProbeError> {
+pub(super) fn rings(ebpf: &mut Ebpf, tables: &Tables) -> Result<(Rings, RingLosses), ProbeError> {
     let (slots, ends) = (take(ebpf, "RING_SLOTS")?, take(ebpf, "RING_ENDS")?);
-    let (control, bell) = (take(ebpf, "CONTROL")?, take(ebpf, "BELL")?);
+    let bell = take(ebpf, "BELL")?;
+    let control = tables.control.map()?;
     let losses = RingLosses::new(&ends);
     losses
-        .and_then(|losses| Ok((Rings::new(&slots, &ends, &control, bell)?, losses)))
+        .and_then(|losses| Ok((Rings::new(&slots, &ends, control, bell)?, losses)))
         .map_err(unmapped)
 }
 
@@ -163,7 +153,7 @@ pub(super) fn tw_timer_handler(offsets: &Offsets) -> Result<u64, ProbeError> {
         Ok(None) => log::debug!("/proc/kallsyms hides its addresses"),
         Err(error) => log::debug!("cannot read /proc/kallsyms: {error}"),
     }
-    let mut ebpf = load_object(offsets, MapSizes::SMALL, Scope::default(), 0)?;
+    let (mut ebpf, _tables) = load_object(offsets, MapSizes::SMALL, Scope::default(), 0)?;
     tw_handler::learn(&mut ebpf, &kernel_types()?)
 }
 
@@ -187,12 +177,13 @@ pub(super) fn load_owners(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), Probe
 }
 
 /// What counts sockets, by what the probes keep of them.
-pub(super) fn census(ebpf: &mut Ebpf) -> Result<Census, ProbeError> {
-    let (sets, rests) = (take(ebpf, "SOCKET_SETS")?, take(ebpf, "SOCKET_RESTS")?);
+pub(super) fn census(ebpf: &mut Ebpf, tables: &Tables) -> Result<Census, ProbeError> {
+    let sets = tables.socket_sets.map()?;
+    let rests = tables.socket_rests.map()?;
     let overflow = take(ebpf, "SOCKETS")?;
     let (cells, of, free) =
         (take(ebpf, "CELLS")?, take(ebpf, "CELL_OF")?, take(ebpf, "FREE_CELLS")?);
-    let table = SocketTable::new(&sets, &rests, overflow).map_err(unmapped)?;
+    let table = SocketTable::new(sets, rests, overflow);
     Ok(Census::new(table, Cells::new(&cells, of, free).map_err(unmapped)?))
 }
 

@@ -1,5 +1,7 @@
 //! What the probes watch, and how much they may keep.
 
+use tcpmon_common::{SocketRest, SocketSet, Table, WAYS};
+
 /// How the time-wait table is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TimeWaitMode {
@@ -24,7 +26,7 @@ pub struct Scope {
 pub struct MapSizes {
     /// The rings, in bytes, all together: see [`tcpmon_common::RingShape::new`].
     pub ring_bytes: u32,
-    /// Sockets whose owner and present state are kept.
+    /// Sockets whose owner and present state are kept: at most [`Self::MOST_SOCKETS`].
     pub sockets: u32,
     /// Listening sockets.
     pub listeners: u32,
@@ -42,6 +44,9 @@ pub struct MapSizes {
 }
 
 impl MapSizes {
+    /// What the verifier lets the probes find in their table of sockets.
+    pub const MOST_SOCKETS: u32 = 1 << 23;
+
     /// For an object that is loaded to see whether that works, and let go of at once.
     pub(super) const SMALL: Self = Self {
         ring_bytes: 4_096,
@@ -69,3 +74,8 @@ impl Default for MapSizes {
         }
     }
 }
+
+const _: () = assert!(
+    MapSizes::MOST_SOCKETS as usize / WAYS * size_of::<SocketRest>() < Table::MOST_BYTES
+        && size_of::<SocketSet>() < size_of::<SocketRest>()
+);
