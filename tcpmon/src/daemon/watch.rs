@@ -76,12 +76,14 @@ struct Memory {
     until: Duration,
     /// Nothing has happened since the daemon began.
     is_untouched: bool,
+    /// At the last look an alert was about to be raised or resolved.
+    is_pending: bool,
     /// At the last look there was nothing that could change by itself.
     is_still: bool,
 }
 
 /// So long after the last event something may still change by itself: a minute of TIME_WAIT, and
-/// the rests of alerts after it.
+/// the usual rests of alerts after it; longer ones are waited for all the same.
 const AFTERMATH: Duration = Duration::from_secs(150);
 
 impl Watch {
@@ -100,6 +102,7 @@ impl Watch {
                 sign: None,
                 until: Duration::ZERO,
                 is_untouched: true,
+                is_pending: false,
                 is_still: false,
             }),
         }
@@ -124,6 +127,7 @@ impl Watch {
         };
         let assessment = memory.pressure.step(&facts);
         let alerts = memory.alerting.tell(&assessment);
+        memory.is_pending = assessment.is_pending;
         memory.is_still = !assessment.is_pending
             && assessment.firing.is_empty()
             && assessment.changes.is_empty()
@@ -150,7 +154,9 @@ impl Watch {
             if before != Some(sign) {
                 memory.is_untouched = before.is_none();
                 memory.until = at + AFTERMATH;
-            } else if at > memory.until || memory.is_untouched && memory.is_still {
+            } else if at > memory.until && !memory.is_pending
+                || memory.is_untouched && memory.is_still
+            {
                 return Ok(());
             }
         }

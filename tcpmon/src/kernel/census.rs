@@ -51,6 +51,8 @@ pub struct Taken {
     pub counted_fin_wait2: Groups,
     /// Sockets in CLOSE_WAIT for more than a minute, by owner.
     pub old_close_wait: HashMap<Option<ServiceKey>, u64>,
+    /// Sockets that will be among those if nothing happens.
+    pub young_close_wait: u64,
     /// Ports that a bind() owns.
     pub bound: BTreeSet<u16>,
     /// Sockets that were listed.
@@ -173,8 +175,15 @@ impl Census {
             taken.bound.insert(socket.sport);
         }
         let owner = kept.as_ref().and_then(owner);
-        if state == TcpState::CloseWait && kept.is_some_and(|kept| self.is_old(&kept, now)) {
-            *taken.old_close_wait.entry(owner).or_default() += 1;
+        if state == TcpState::CloseWait
+            && let Some(kept) = kept
+            && kept.present.state == TcpState::CloseWait.number()
+        {
+            if self.is_old(&kept, now) {
+                *taken.old_close_wait.entry(owner).or_default() += 1;
+            } else {
+                taken.young_close_wait += 1;
+            }
         }
         let group = SocketGroup {
             family: socket.family,
@@ -201,7 +210,7 @@ impl Census {
         } else {
             Duration::from_nanos(kept.present.since_ns)
         };
-        kept.present.state == TcpState::CloseWait.number() && now.saturating_sub(since) > OLD
+        now.saturating_sub(since) > OLD
     }
 }
 

@@ -63,13 +63,15 @@ fn is_incomplete(counted: &[CountedGroup], found: &Found) -> bool {
     found.counters.time_wait.is_none_or(|level| level > known) || counted.iter().any(is_bound)
 }
 
-/// Whether something may change in the time-wait table without a sign: in sampled mode no probe
-/// tells of it, and the peer's FIN, which ends the substate `FIN_WAIT2`, sets no timer anew where
-/// that would come into the same slot of the wheel (`__mod_timer()` in kernel/time/timer.c).
+/// Whether something may change without a sign: in sampled mode no probe tells of the time-wait
+/// table; the peer's FIN, which ends the substate `FIN_WAIT2`, sets no timer anew where that would
+/// come into the same slot of the wheel (`__mod_timer()` in kernel/time/timer.c); and a connection in
+/// CLOSE_WAIT grows old.
 pub(super) fn is_restless(memory: &Memory, exact: bool) -> bool {
     let found = &memory.found;
-    let awaits_fin =
-        || found.census.as_ref().is_some_and(|taken| !taken.counted_fin_wait2.is_empty());
+    let census = found.census.as_ref();
+    let awaits_fin = || census.is_some_and(|taken| !taken.counted_fin_wait2.is_empty());
     let is_empty = found.counters.time_wait == Some(0);
-    !is_empty && (!exact || awaits_fin())
+    let ages = || census.is_some_and(|taken| taken.young_close_wait > 0);
+    !is_empty && (!exact || awaits_fin()) || ages()
 }

@@ -129,6 +129,16 @@ impl Daemon {
         self.first.join("\n")
     }
 
+    /// Waits until it writes a line with all these words to standard error, and returns it.
+    pub(crate) fn hear(&self, words: &[&str]) -> String {
+        loop {
+            let line = self.log.next().expect("its end was not expected");
+            if words.iter().all(|word| line.contains(word)) {
+                return line;
+            }
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
