@@ -33,6 +33,13 @@ pub struct ProbeTime {
     pub runs_per_event: f64,
 }
 
+impl ProbeTime {
+    /// Nanoseconds an event of the programs on transitions alone.
+    pub(super) fn own_ns_per_event(&self) -> f64 {
+        self.ns_per_event - self.timers_ns_per_event.unwrap_or(0.0)
+    }
+}
+
 /// What a subject wrote under load A, when its output was read and counted.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Seen {

@@ -36,18 +36,19 @@ pub struct Idle {
     pub events: Option<f64>,
 }
 
-/// Watches all these subjects at once while nothing is done: they do not disturb each other, as
-/// none makes connections. Those that cannot start are told to `unfit`.
+/// Watches each of these subjects while nothing is done. One after the other: to learn which timers
+/// are those of time-wait sockets, a daemon may make one as it starts, which for another is an event.
+/// Those that cannot start are told to `unfit`.
 pub(super) fn measure(
     kit: &Kit,
     subjects: &[Subject],
     length: Duration,
     unfit: &mut impl FnMut(Subject, &anyhow::Error),
 ) -> Result<Vec<Idle>> {
-    let mut sessions = Vec::new();
+    let mut told = Vec::new();
     for &subject in subjects {
         match Session::start(kit, subject, ProbeStats::On, Output::Discard) {
-            Ok(session) => sessions.push((subject, session)),
+            Ok(session) => told.push(watch(session, subject, length)?),
             Err(error) if subject.is_peer() => {
                 wait::check()?;
                 unfit(subject, &error);
@@ -55,35 +56,28 @@ pub(super) fn measure(
             Err(error) => return Err(error),
         }
     }
-    for (_, session) in &mut sessions {
-        session.await_rest()?;
-    }
+    Ok(told)
+}
+
+fn watch(mut session: Session, subject: Subject, length: Duration) -> Result<Idle> {
+    session.await_rest()?;
     // The question for the count is work, and not to be among what is measured.
-    let counted = |(_, session): &(Subject, Session)| session.counted();
-    let used = |(_, session): &(Subject, Session)| session.usage();
-    let counted_before: Vec<_> = sessions.iter().map(counted).collect::<Result<_>>()?;
+    let counted = session.counted()?;
     wait::pause(SILENCE)?;
-    let before: Vec<_> = sessions.iter().map(used).collect::<Result<_>>()?;
+    let before = session.usage()?;
     let begun = Instant::now();
     wait::pause(length)?;
-    let after: Vec<_> = sessions.iter().map(used).collect::<Result<_>>()?;
+    let used = session.usage()?.since(before);
     let seconds = begun.elapsed().as_secs_f64();
-    let counted_after: Vec<_> = sessions.iter().map(counted).collect::<Result<_>>()?;
-    let events = counted_after.into_iter().zip(counted_before);
-    let looks = before.into_iter().zip(after).zip(events);
-    let mut told = Vec::new();
-    for ((subject, mut session), ((before, after), events)) in sessions.into_iter().zip(looks) {
-        session.check()?;
-        let used = after.since(before);
-        told.push(Idle {
-            subject,
-            daemon_share: used.daemon_cpu / seconds,
-            reader_share: used.reader_cpu / seconds,
-            events: events.0.zip(events.1).map(|(after, before)| after - before),
-        });
-        session.stop();
-    }
-    Ok(told)
+    let events = session.counted()?.zip(counted).map(|(after, before)| after - before);
+    session.check()?;
+    session.stop();
+    Ok(Idle {
+        subject,
+        daemon_share: used.daemon_cpu / seconds,
+        reader_share: used.reader_cpu / seconds,
+        events,
+    })
 }
 
 /// Milliseconds from the first event after a silence, by its own time, to its line from

@@ -218,7 +218,7 @@ fn measure(args: &Args, binary: PathBuf) -> Result<Report> {
         report.timers = timers::measure(&kit, extent.idle / 2)?;
     }
     if wants(Part::Idle) {
-        eprintln!("xtask: nothing happens for {} s", extent.idle.as_secs());
+        eprintln!("xtask: nothing happens for {} s, once for each", extent.idle.as_secs());
         let mut tell = |subject, error: &anyhow::Error| unfit.tell(subject, error);
         report.idle = idle::measure(&kit, &subjects, extent.idle, &mut tell)?;
     }

@@ -97,7 +97,16 @@ impl Report {
     fn detail_table(&self) -> Table {
         let title = "Load A, apart from the rounds: the kernel's measure of the probes, with what \
                      measuring adds; and what was told, its output read and counted";
-        let head = ["attached", "BPF ns/event", "on timers", "runs/event", "made", "told", "lost"];
+        let head = [
+            "attached",
+            "BPF ns/event",
+            "of it on transitions",
+            "on timers",
+            "runs/event",
+            "made",
+            "told",
+            "lost",
+        ];
         let mut table = Table::new(title, &head);
         let mut subjects: Vec<Subject> = self.probe_time.iter().map(|time| time.subject).collect();
         for seen in &self.seen {
@@ -112,6 +121,7 @@ impl Report {
             table.row(vec![
                 subject.title().to_owned(),
                 figure(time.map(|time| thousands(time.ns_per_event))),
+                figure(time.map(|time| thousands(time.own_ns_per_event()))),
                 figure(time.and_then(|time| time.timers_ns_per_event).map(thousands)),
                 figure(time.map(|time| format!("{:.2}", time.runs_per_event))),
                 count(seen.map(|seen| seen.made)),
