@@ -7,7 +7,10 @@
 
 use super::{findings::Found, round::lock};
 use crate::{
-    kernel::{counters::CounterMaps, net_counters::NetCounters},
+    kernel::{
+        counters::CounterMaps,
+        net_counters::{CountersError, NetCounters},
+    },
     model::ledger::{Drift, KernelBooks, Ledger, Reading},
 };
 use aya::maps::MapError;
@@ -85,7 +88,8 @@ fn settle(
 
 /// Reads the kernel's counters of this thread's namespace and holds the ledger against them.
 /// Whether the two contradict each other for the first time: then nothing has been changed, and
-/// they have to be looked at again soon. `doubted`: they did the last time.
+/// they have to be looked at again soon; so do counters that cannot be read. `doubted`: they did the
+/// last time.
 pub(super) fn reconcile(
     found: &mut Found,
     inode: u32,
@@ -93,18 +97,19 @@ pub(super) fn reconcile(
     exact: bool,
     doubted: bool,
     pauses: &mut Pauses,
-) -> Result<bool, MapError> {
+) -> Result<Result<bool, CountersError>, MapError> {
     let half_way = thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
     let is_first = found.counters == NetCounters::default();
     let ledger = found.ledger;
     let net_cookie = found.net_cookie;
     let mut read_counters = None;
+    let mut unread = None;
     let read = || {
         let before = lock(counters).time_waits_of(inode, net_cookie)?;
         match NetCounters::of_this_thread() {
             Ok(read) => read_counters = Some(read),
             Err(error) => {
-                log::warn!("{error}");
+                unread = Some(error);
                 return Ok(None);
             }
         }
@@ -155,7 +160,7 @@ pub(super) fn reconcile(
     if is_first && found.first == NetCounters::default() {
         found.first = found.counters;
     }
-    Ok(is_doubtful)
+    Ok(unread.map_or(Ok(is_doubtful), Err))
 }
 
 #[cfg(test)]

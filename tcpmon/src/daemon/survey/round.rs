@@ -242,22 +242,24 @@ impl Surveyor {
                 found.sysctls = Sysctls::of_this_thread();
                 reconcile(&mut found, namespace.inode, counters, exact, doubted, &mut pauses)
             });
-            memory.doubted = match done {
-                Ok(done) => done?,
+            let mut unread = |error: &dyn std::fmt::Display| {
+                complain(&mut self.complaints, error);
+                (false, false)
+            };
+            let (is_read, doubted) = match done {
+                Ok(done) => done?.map_or_else(|error| unread(&error), |doubted| (true, doubted)),
                 Err(VisitError::Gone(_)) => {
                     one_has_gone = true;
                     continue;
                 }
-                Err(error) => {
-                    complain(&mut self.complaints, &error);
-                    false
-                }
+                Err(error) => unread(&error),
             };
+            memory.doubted = doubted;
             if found.net_cookie != older {
                 let mut counters = lock(&self.counters);
                 counters.forget_namespace(namespace.inode, Some(found.net_cookie))?;
             }
-            memory.visited = (!memory.doubted).then_some(sign);
+            memory.visited = (is_read && !doubted).then_some(sign);
             memory.found = Arc::new(found);
             memory.sysctls_read = Some(now);
         }

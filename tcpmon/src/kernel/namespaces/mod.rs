@@ -142,7 +142,8 @@ impl Namespaces {
     /// Makes a pass: looks at the mounts, and at [`PROCESSES_PER_PASS`] processes at most.
     ///
     /// What is new is told by the pass that finds it; what has gone, by the end of the second
-    /// round that misses it, unless another has its number before.
+    /// round that misses it, unless another has its number before. A pass that cannot read
+    /// /proc tells nothing.
     pub fn refresh(&mut self, now: Instant) -> Changes {
         let regular =
             self.regular.is_none_or(|last| now.saturating_duration_since(last) >= PASS_EVERY);
@@ -152,6 +153,12 @@ impl Namespaces {
         // Before the names themselves: what changes in between is looked at again.
         self.stamps = self.places.stamps();
         let host = netns::host(&self.places.proc);
+        if host.is_none() {
+            // Not even this process is found: /proc cannot be read, which says of no namespace that it
+            // has gone.
+            self.passed = Some((now, 0));
+            return Changes::default();
+        }
         let mut changes = Changes { complete: true, ..Changes::default() };
         let found = match self.scope {
             Scope::All => self.search(host, &mut changes),

@@ -69,6 +69,21 @@ fn gone_by_the_second_round_that_misses_it() {
 }
 
 #[test]
+fn nothing_has_gone_because_proc_cannot_be_read() {
+    let mut machine = Machine::new();
+    machine.process(40, 7, PLAIN);
+    machine.pass();
+    fs::rename(machine.path("proc"), machine.path("elsewhere")).expect("moved");
+    for _ in 0..3 {
+        assert_eq!(machine.pass(), Changes::default());
+        assert!(machine.namespaces.get(7).is_some(), "it can be reached as before");
+    }
+    fs::rename(machine.path("elsewhere"), machine.path("proc")).expect("moved");
+    let changes = machine.pass();
+    assert_eq!((changes.arrived, changes.departed), (vec![], vec![]));
+}
+
+#[test]
 fn a_number_that_was_given_anew_is_another_namespace() {
     let mut machine = Machine::new();
     machine.process(40, 7, &docker('a'));
