@@ -43,6 +43,6 @@ pub use offsets::{ABSENT, Offsets};
 pub use placeholder::{Placeholder, Table, displaced, displacement};
 pub use record::{DURATION_UNKNOWN, Transition, flags};
 pub use ring::{RingEnds, RingShape, Slot};
-pub use socket::{Embryo, NEAR, Owner, Present, Socket, SocketRest, SocketSet, WAYS};
+pub use socket::{Embryo, MAX_SOCKETS, NEAR, Owner, Present, Socket, SocketRest, SocketSet, WAYS};
 pub use state::{STATE_COUNT, TcpState};
 pub use time_wait::{Departure, Ending, EnteredKey, Learnt, TimeWaits};

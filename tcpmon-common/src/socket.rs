@@ -1,6 +1,6 @@
 //! What the probes keep of each socket.
 
-use crate::maps::Comm;
+use crate::{maps::Comm, placeholder::Table};
 use core::mem::offset_of;
 
 /// Who opened a socket: set in the process that called connect() or listen(), inherited by the
@@ -53,6 +53,13 @@ pub const WAYS: usize = 4;
 
 /// Sockets of a place whose [`Present`] stands beside its cookies: half of them.
 pub const NEAR: usize = WAYS / 2;
+
+/// Sockets that may be kept at most: their table has to be within the verifier's reach.
+pub const MAX_SOCKETS: u32 = 1 << 23;
+const _: () = assert!(
+    MAX_SOCKETS as usize / WAYS * size_of::<SocketRest>() < Table::MOST_BYTES
+        && size_of::<SocketSet>() < size_of::<SocketRest>()
+);
 
 /// One place of the table of sockets, a line of the cache: to find a socket there and to note its
 /// transition touches one line, unless there are more than two, which is rare. Cookies are given in

@@ -14,7 +14,7 @@ use crate::{
 use clap::{Args, ValueEnum, value_parser};
 use log::LevelFilter;
 use std::{ops::RangeInclusive, path::PathBuf};
-use tcpmon_common::MAX_CELLS;
+use tcpmon_common::{MAX_CELLS, MAX_SOCKETS};
 
 /// Rows or series that a table without a bound of its own has.
 pub(super) const DEFAULT_TOP: usize = 50;
@@ -96,7 +96,7 @@ pub struct LimitArgs {
 
     /// Sockets whose owner and state are kept at a time
     #[arg(long, value_name = "N", default_value_t = MapSizes::default().sockets,
-          value_parser = within(1..=MapSizes::MOST_SOCKETS))]
+          value_parser = within(1..=MAX_SOCKETS))]
     pub max_sockets: u32,
 
     /// Listening sockets whose owner is kept at a time

@@ -121,9 +121,6 @@ pub struct Look {
     pub series: Vec<LookSeries>,
 }
 
-/// The most that `--max-sockets` may be.
-const MOST_ROOM: u64 = 1 << 23;
-
 /// Makes the sockets and has everybody look, so many times.
 pub(super) fn measure(kit: &Kit, sockets: u64, rounds: usize) -> Result<Look> {
     let series = |looker| LookSeries { looker, glances: Vec::new(), peak: None };
@@ -131,7 +128,7 @@ pub(super) fn measure(kit: &Kit, sockets: u64, rounds: usize) -> Result<Look> {
     for round in 0..rounds {
         wait::check()?;
         // Before the sockets, or it could not know whose they are.
-        let room = (2 * sockets).clamp(1, MOST_ROOM).to_string();
+        let room = (2 * sockets).clamp(1, tcpmon_common::MAX_SOCKETS.into()).to_string();
         let wide = ["--max-sockets", &room, "--snapshot-cpu-share", "1"];
         let mut session = Session::start_daemon_alone(kit, ProbeStats::Off, &wide)?;
         let mut lab = Lab::open(Options::default()).context("the lab")?;

@@ -22,7 +22,7 @@ use aya::{
     programs::{BtfTracePoint, Iter},
 };
 use std::fs;
-use tcpmon_common::{Constants, MAX_CELLS, Offsets, RingShape, WAYS};
+use tcpmon_common::{Constants, MAX_CELLS, MAX_SOCKETS, Offsets, RingShape, WAYS};
 
 /// The probes as one BPF object, embedded so that the program is one file.
 pub(super) static OBJECT: &[u8] =
@@ -60,7 +60,7 @@ pub(super) fn load_object(
     scope: Scope,
     handler: u64,
 ) -> Result<(Ebpf, Tables), ProbeError> {
-    let sockets = sizes.sockets.clamp(1, MapSizes::MOST_SOCKETS);
+    let sockets = sizes.sockets.clamp(1, MAX_SOCKETS);
     let sets = sockets.div_ceil(u32::try_from(WAYS).unwrap_or(1)).next_power_of_two();
     // Half of the places stay free, so that hardly an owner finds none.
     let services = sizes.services.clamp(1, 1 << 30).next_power_of_two() * 2;
@@ -74,7 +74,7 @@ pub(super) fn load_object(
             tw_handler: handler,
             cpus: cpus.into(),
             offsets: *offsets,
-            set_mask: tables.sets - 1,
+            set_mask: tables.socket_sets.len() - 1,
             service_mask: services - 1,
             max_services: sizes.services,
             ring_size: rings.slots,

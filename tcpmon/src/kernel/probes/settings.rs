@@ -1,7 +1,5 @@
 //! What the probes watch, and how much they may keep.
 
-use tcpmon_common::{SocketRest, SocketSet, Table, WAYS};
-
 /// How the time-wait table is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TimeWaitMode {
@@ -26,7 +24,8 @@ pub struct Scope {
 pub struct MapSizes {
     /// The rings, in bytes, all together: see [`tcpmon_common::RingShape::new`].
     pub ring_bytes: u32,
-    /// Sockets whose owner and present state are kept: at most [`Self::MOST_SOCKETS`].
+    /// Sockets whose owner and present state are kept: at most
+    /// [`tcpmon_common::MAX_SOCKETS`].
     pub sockets: u32,
     /// Listening sockets.
     pub listeners: u32,
@@ -44,9 +43,6 @@ pub struct MapSizes {
 }
 
 impl MapSizes {
-    /// What the verifier lets the probes find in their table of sockets.
-    pub const MOST_SOCKETS: u32 = 1 << 23;
-
     /// For an object that is loaded to see whether that works, and let go of at once.
     pub(super) const SMALL: Self = Self {
         ring_bytes: 4_096,
@@ -74,8 +70,3 @@ impl Default for MapSizes {
         }
     }
 }
-
-const _: () = assert!(
-    MapSizes::MOST_SOCKETS as usize / WAYS * size_of::<SocketRest>() < Table::MOST_BYTES
-        && size_of::<SocketSet>() < size_of::<SocketRest>()
-);

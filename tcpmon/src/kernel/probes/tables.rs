@@ -18,8 +18,6 @@ use tcpmon_common::{Control, Counters, SocketRest, SocketSet, Table};
 
 /// All of them.
 pub(super) struct Tables {
-    /// How many sets of sockets there are.
-    pub(super) sets: u32,
     pub(super) control: Values<Control>,
     pub(super) counters: Values<Counters>,
     pub(super) socket_sets: Values<SocketSet>,
@@ -36,12 +34,11 @@ impl Tables {
     /// Where the kernel will not have one.
     pub(super) fn new(cpus: u32, sets: u32) -> Result<Self, ProbeError> {
         let error = |error: MapError| ProbeError::Maps(one_line(&error));
-        let (sets, (socket_sets, socket_rests)) = longest(sets, |sets| {
+        let (socket_sets, socket_rests) = longest(sets, |sets| {
             Ok((Values::new("SOCKET_SETS", sets)?, Values::new("SOCKET_RESTS", sets)?))
         })
         .map_err(error)?;
         Ok(Self {
-            sets,
             control: Values::new("CONTROL", 1).map_err(error)?,
             counters: Values::new("COUNTERS", cpus).map_err(|cause| {
                 if is_too_long(&cause) { ProbeError::TooManyCpus(cpus) } else { error(cause) }
@@ -75,6 +72,11 @@ impl<T: Pod> Values<T> {
         Ok(Self { map, len, of: PhantomData })
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
     /// Maps them into this process.
     ///
     /// # Errors
@@ -105,16 +107,12 @@ fn is_too_long(error: &MapError) -> bool {
         if io_error.raw_os_error() == Some(libc::E2BIG))
 }
 
-/// What `make` makes of `sets`, or where that is too long for the kernel, of half as many, and so on;
-/// and of how many.
-fn longest<T>(
-    mut sets: u32,
-    make: impl Fn(u32) -> Result<T, MapError>,
-) -> Result<(u32, T), MapError> {
+/// What `make` makes of `sets`, or where that is too long for the kernel, of half as many, and so on.
+fn longest<T>(mut sets: u32, make: impl Fn(u32) -> Result<T, MapError>) -> Result<T, MapError> {
     loop {
         match make(sets) {
             Err(error) if is_too_long(&error) && sets > 1 => sets /= 2,
-            made => return Ok((sets, made?)),
+            made => return made,
         }
     }
 }
@@ -134,11 +132,11 @@ mod tests {
             if sets as usize * size_of::<SocketRest>() > 4 << 20 {
                 Err(refused(libc::E2BIG))
             } else {
-                Ok(())
+                Ok(sets)
             }
         };
         for (wanted, had) in [(1 << 21, 16_384), (32_768, 16_384), (16_384, 16_384), (16, 16)] {
-            assert_eq!(longest(wanted, before_6_0).expect("some").0, had, "{wanted}");
+            assert_eq!(longest(wanted, before_6_0).expect("some"), had, "{wanted}");
         }
         longest(64, |_| Err::<(), _>(refused(libc::ENOMEM))).expect_err("another reason");
         longest(64, |_| Err::<(), _>(refused(libc::E2BIG))).expect_err("not even one");
