@@ -1,6 +1,6 @@
 //! The exact counters.
 
-use crate::state::STATE_COUNT;
+use crate::state::{STATE_COUNT, TcpState};
 
 /// What could not be stored, and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,30 +24,63 @@ pub struct Losses {
     pub namespaces: u64,
 }
 
+/// Buckets of the state-duration histogram that stand in an [`Edge`]: those up to 10 ms, which are
+/// the busiest.
+pub const SHORT: usize = 5;
+
+/// Transitions from one state to another, and how long their sockets had been in the first: a line
+/// of the cache, since most transitions find no line there that another one has just used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Edge {
+    /// How many, of IPv4 and of IPv6.
+    pub transitions: [u64; 2],
+    /// Sum of the observed durations, in nanoseconds.
+    pub sum_ns: u64,
+    /// Observations of the first buckets, not cumulated.
+    pub short: [u64; SHORT],
+}
+
+/// How many there are: from each state that a socket can be in to each.
+pub const EDGES: usize = STATES * STATES;
+
+/// States of the kernel's, which have the numbers from 1 on.
+const STATES: usize = TcpState::ALL.len();
+
+/// Place of a transition in [`Counters::edges`]; not below [`EDGES`] where the kernel has no state of
+/// that number.
+#[inline(always)]
+#[must_use]
+pub const fn edge_index(old: u8, new: u8) -> usize {
+    (old as usize * STATES + new as usize).wrapping_sub(STATES + 1)
+}
+
 /// The exact counters, one copy for each CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counters {
-    /// Transitions by [`transition_index`].
-    pub transitions: [u64; 2 * STATE_COUNT * STATE_COUNT],
-    /// Time spent in each state, by its number.
-    pub durations: [Durations; STATE_COUNT],
+    /// By [`edge_index`].
+    pub edges: [Edge; EDGES],
+    /// Observations of the state-duration histogram by the state's number and by bucket, but for those
+    /// that stand in [`Edge::short`].
+    pub long: [[u64; DURATION_BUCKETS]; STATE_COUNT],
     /// connect() calls that found no free port.
     pub port_failures: u64,
     /// What was lost.
     pub losses: Losses,
-    /// A mark of the last transition, by the last bits of its network namespace's inode number: where
-    /// it has not changed, no socket of those namespaces has. It is no count: of the last
-    /// transition a mark can be written without reading first what was there.
-    pub activity: [u64; ACTIVITY],
-    unused: [u64; 7],
+    /// How many transitions there were, more or less: it only has to be another number each time.
+    pub last: u32,
+    unused: [u32; 13],
+    /// [`Self::last`] when it was of a socket of these network namespaces, by the last bits of their
+    /// inode number: where it has not changed, no socket of theirs has.
+    pub activity: [u32; ACTIVITY],
 }
 
 impl Counters {
     /// Nothing counted yet.
     pub const NONE: Self = Self {
-        transitions: [0; 2 * STATE_COUNT * STATE_COUNT],
-        durations: [Durations::NONE; STATE_COUNT],
+        edges: [Edge { transitions: [0; 2], sum_ns: 0, short: [0; SHORT] }; EDGES],
+        long: [[0; DURATION_BUCKETS]; STATE_COUNT],
         port_failures: 0,
         losses: Losses {
             sockets: 0,
@@ -58,25 +91,15 @@ impl Counters {
             entered: 0,
             namespaces: 0,
         },
+        last: 0,
+        unused: [0; 13],
         activity: [0; ACTIVITY],
-        unused: [0; 7],
     };
 }
 
 /// Places in [`Counters::activity`]. Inode numbers of namespaces are given in sequence, so few
 /// share a place.
 pub const ACTIVITY: usize = 1_024;
-
-/// Place of a transition in [`Counters::transitions`].
-///
-/// `family` is masked to 0 and 1 and the states to 0 to 15, so the result is always inside.
-#[inline(always)]
-#[must_use]
-pub const fn transition_index(family: u8, old: u8, new: u8) -> usize {
-    let mask = STATE_COUNT - 1;
-    ((family as usize & 1) * STATE_COUNT + (old as usize & mask)) * STATE_COUNT
-        + (new as usize & mask)
-}
 
 /// Number of buckets of the state-duration histogram, the one without an upper bound included.
 pub const DURATION_BUCKETS: usize = 16;
@@ -101,6 +124,21 @@ pub const DURATION_BOUNDS_NS: [u64; DURATION_BUCKETS - 1] = [
     3_600_000_000_000,
 ];
 
+/// The bucket that a duration falls into, if that stands in [`Edge::short`]. One comparison with a number
+/// after the other: most durations of a busy machine fall into the first buckets.
+#[inline(always)]
+#[must_use]
+pub const fn short_bucket(duration_ns: u64) -> Option<usize> {
+    let mut bucket = 0;
+    while bucket < SHORT {
+        if duration_ns <= DURATION_BOUNDS_NS[bucket] {
+            return Some(bucket);
+        }
+        bucket += 1;
+    }
+    None
+}
+
 /// The bucket that a duration falls into, 0 to `DURATION_BUCKETS - 1`.
 #[inline(always)]
 #[must_use]
@@ -123,31 +161,14 @@ pub const fn duration_bucket(duration_ns: u64) -> usize {
     bucket
 }
 
-/// Time spent in one state. The sum and the buckets up to 100 ms, which are the busiest, share a
-/// line of the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(64))]
-pub struct Durations {
-    /// Sum of the observed durations, in nanoseconds.
-    pub sum_ns: u64,
-    /// Observations by bucket, not cumulated.
-    pub buckets: [u64; DURATION_BUCKETS],
-    unused: [u64; 7],
-}
-
-impl Durations {
-    /// Nothing observed yet.
-    pub const NONE: Self = Self { sum_ns: 0, buckets: [0; DURATION_BUCKETS], unused: [0; 7] };
-}
-
 const _: () = {
     assert!(size_of::<Losses>() == 64);
-    assert!(size_of::<Counters>() == 8 * (2 * 16 * 16 + 16 * (1 + 16 + 7) + 1 + 8 + 1_024 + 7));
-    assert!(size_of::<Durations>() == 8 * (1 + 16 + 7));
+    assert!(size_of::<Edge>() == 64);
+    assert!(size_of::<Counters>() == 64 * 169 + 8 * (16 * 16 + 1 + 8) + 4 * (14 + 1_024));
 };
 
 #[cfg(feature = "user")]
-crate::pod!(Losses, Counters, Durations);
+crate::pod!(Losses, Edge, Counters);
 
 #[cfg(test)]
 mod tests {
@@ -164,16 +185,24 @@ mod tests {
     }
 
     #[test]
-    fn transition_indexes_are_distinct_and_inside() {
-        let mut seen = [false; 2 * STATE_COUNT * STATE_COUNT];
-        for family in 0..2 {
-            for old in 0..16 {
-                for new in 0..16 {
-                    let index = transition_index(family, old, new);
-                    assert!(!core::mem::replace(&mut seen[index], true));
-                }
+    fn edge_indexes_are_distinct_and_inside() {
+        let mut seen = [false; EDGES];
+        for old in TcpState::ALL {
+            for new in TcpState::ALL {
+                let index = edge_index(old.number(), new.number());
+                assert!(!core::mem::replace(&mut seen[index], true));
             }
         }
-        assert!(transition_index(u8::MAX, u8::MAX, u8::MAX) < seen.len());
+        assert!(edge_index(0, 0) >= EDGES && edge_index(13, 1) >= EDGES);
+    }
+
+    #[test]
+    fn a_short_duration_is_found_by_its_bucket_and_no_other() {
+        for bound in DURATION_BOUNDS_NS {
+            for duration_ns in [bound - 1, bound, bound + 1] {
+                let bucket = duration_bucket(duration_ns);
+                assert_eq!(short_bucket(duration_ns), (bucket < SHORT).then_some(bucket));
+            }
+        }
     }
 }

@@ -33,8 +33,8 @@ mod time_wait;
 pub use cell::{Cell, CellKey, MAX_CELLS, kind};
 pub use constants::{Constants, size_of_member};
 pub use counters::{
-    ACTIVITY, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, Durations, Losses, duration_bucket,
-    transition_index,
+    ACTIVITY, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, EDGES, Edge, Losses, SHORT,
+    duration_bucket, edge_index, short_bucket,
 };
 pub use maps::{
     Address, Comm, Control, FailureKey, Family, ServiceCounts, ServiceKey, ServicePlace,
@@ -43,6 +43,9 @@ pub use offsets::{ABSENT, Offsets};
 pub use placeholder::{Placeholder, Table, displaced, displacement};
 pub use record::{DURATION_UNKNOWN, Transition, flags};
 pub use ring::{RingEnds, RingShape, Slot};
-pub use socket::{Embryo, MAX_SOCKETS, NEAR, Owner, Present, Socket, SocketRest, SocketSet, WAYS};
+pub use socket::{
+    Embryo, LISTENER_PLACES, ListenerPlace, MAX_SOCKETS, NEAR, Owner, Present, Socket, SocketRest,
+    SocketSet, WAYS,
+};
 pub use state::{STATE_COUNT, TcpState};
 pub use time_wait::{Departure, Ending, EnteredKey, Learnt, TimeWaits};

@@ -71,11 +71,14 @@ pub enum Table {
     SocketSets,
     /// What is seldom asked of them, set by set: [`crate::SocketRest`].
     SocketRests,
+    /// Listeners: [`crate::LISTENER_PLACES`] times [`crate::ListenerPlace`].
+    Listeners,
 }
 
 impl Table {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Control, Self::Counters, Self::SocketSets, Self::SocketRests];
+    pub const ALL: [Self; 5] =
+        [Self::Control, Self::Counters, Self::SocketSets, Self::SocketRests, Self::Listeners];
 
     /// How far into a map's value the verifier lets a probe reckon, in bytes (`BPF_MAX_VAR_OFF` in
     /// include/linux/bpf_verifier.h): no table may be longer.

@@ -44,7 +44,8 @@ pub struct Present {
     pub flags: u8,
     /// In `SYN_SENT`, `inet_sport` when connect() began: a socket used before still has its old
     /// port there. In `TIME_WAIT`, the [`crate::Cell`] in which the socket is counted: its index
-    /// plus 1, or 0 for none. Else nothing.
+    /// plus 1, or 0 for none. Of an accepted socket in `SYN_RECV`, the [`crate::ServicePlace`] at
+    /// which its connection will be counted, likewise. Else nothing.
     pub by_state: u32,
 }
 
@@ -93,6 +94,25 @@ impl SocketSet {
     }
 }
 
+/// Places for listeners; a power of two.
+pub const LISTENER_PLACES: u32 = 512;
+
+/// A listener that every connection it accepts asks for, beside the map that all of them are in: one
+/// line of the cache, at the place that its mark gives, for the first that comes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ListenerPlace {
+    /// By which its accepted sockets find it; 0: nobody's, 1: somebody's, who is just being written
+    /// down.
+    pub mark: u64,
+    /// Who opened it.
+    pub owner: Owner,
+    /// The [`crate::ServicePlace`] at which its connections are counted: its index plus 1; 0 where
+    /// that has not been asked yet.
+    pub service: u32,
+    reserved: [u32; 3],
+}
+
 /// An accepted socket between its first and its second transition, on kernels that report the
 /// first before its addresses and its cookie are set (through Linux 6.12).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +125,9 @@ pub struct Embryo {
     /// Its listener's owner.
     pub owner: Owner,
     /// `flags::OWNER_KNOWN` or 0.
-    pub known: u64,
+    pub known: u32,
+    /// [`ListenerPlace::service`].
+    pub service: u32,
 }
 
 const _: () = {
@@ -116,7 +138,9 @@ const _: () = {
     assert!(size_of::<SocketSet>() == 64);
     assert!(size_of::<SocketRest>() == 192);
     assert!(size_of::<Embryo>() == 64);
+    assert!(size_of::<ListenerPlace>() == 64);
+    assert!(LISTENER_PLACES.is_power_of_two());
 };
 
 #[cfg(feature = "user")]
-crate::pod!(Owner, Socket, Present, SocketSet, SocketRest, Embryo);
+crate::pod!(Owner, Socket, Present, SocketSet, SocketRest, Embryo, ListenerPlace);

@@ -2,13 +2,16 @@
 
 use crate::{
     kernel::Sock,
-    maps::{EMBRYO, EMBRYOS, LISTENERS},
+    listeners::{self, Listener},
+    maps::{EMBRYO, EMBRYOS},
     owner::STRANGER,
     record::{Observed, report},
+    sockets::copy,
     tally::BPF_ANY,
     transition::keep,
 };
 use aya_ebpf::EbpfContext;
+use core::mem::MaybeUninit;
 use tcpmon_common::{Counters, DURATION_UNKNOWN, Embryo, Owner, Present, Socket, TcpState, flags};
 
 const SYN_RECV: u8 = TcpState::SynRecv.number();
@@ -17,19 +20,19 @@ const LISTEN: u8 = TcpState::Listen.number();
 /// `LISTEN -> SYN_RECV`: a socket cloned from its listener, whose owner it inherits.
 #[inline(never)]
 pub(crate) fn accepted<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, ts_ns: u64) {
-    let (owner, known) = match LISTENERS.get_ptr(sock.listener_mark()) {
-        Some(owner) => (owner, flags::OWNER_KNOWN),
-        None => (&raw const STRANGER, 0),
+    let (Listener { owner, service }, known) = match listeners::find(sock.listener_mark()) {
+        Some(listener) => (listener, flags::OWNER_KNOWN),
+        None => (Listener { owner: &raw const STRANGER, service: 0 }, 0),
     };
     // SAFETY: points to a map's value or to a static.
     let owner = unsafe { &*owner };
     // Through Linux 6.12 `inet_csk_clone_lock()` reports the state before it sets the addresses
     // and the cookie.
     if sock.remote_port() == 0 {
-        let known = u64::from(known);
-        park(&Embryo { sock: sock.address(), since_ns: ts_ns, owner: *owner, known });
+        let known = u32::from(known);
+        park(&Embryo { sock: sock.address(), since_ns: ts_ns, owner: *owner, known, service });
     } else {
-        conceive(ctx, counters, sock, sock.cookie(), owner, known, ts_ns);
+        conceive(ctx, counters, sock, sock.cookie(), (owner, known, service), ts_ns);
     }
 }
 
@@ -40,8 +43,7 @@ pub(crate) fn conceive<C: EbpfContext>(
     counters: &mut Counters,
     sock: Sock,
     cookie: u64,
-    owner: &Owner,
-    known: u8,
+    (owner, known, service): (&Owner, u8, u32),
     ts_ns: u64,
 ) {
     let present = Present {
@@ -49,10 +51,17 @@ pub(crate) fn conceive<C: EbpfContext>(
         sport: sock.last_port(),
         state: SYN_RECV,
         flags: flags::PASSIVE | known,
-        by_state: 0,
+        by_state: service,
     };
-    let socket = Socket { owner: *owner, present };
-    keep(ctx, counters, cookie, &socket);
+    let mut socket = MaybeUninit::<Socket>::uninit();
+    let parts = socket.as_mut_ptr();
+    // SAFETY: all of it is written, `owner` being valid.
+    let socket = unsafe {
+        copy(owner, &raw mut (*parts).owner);
+        (&raw mut (*parts).present).write(present);
+        socket.assume_init_ref()
+    };
+    keep(ctx, counters, cookie, socket);
     report(
         || Observed {
             sock,

@@ -1,16 +1,19 @@
 //! The maps. Their sizes here are defaults, which the daemon sets before it loads the probes; the
 //! tables, which are reached by their address, it makes itself.
 
-use crate::kernel::{constant, cpu, put_by_daemon};
+use crate::{
+    kernel::{constant, cpu, put_by_daemon},
+    tally::inside,
+};
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, Stack},
 };
 use tcpmon_common::{
-    Cell, CellKey, Control, Counters, Departure, Embryo, EnteredKey, FailureKey, Learnt, Owner,
-    Placeholder, RingEnds, ServiceCounts, ServicePlace, Slot, Socket, SocketRest, SocketSet, Table,
-    TimeWaits,
+    Cell, CellKey, Control, Counters, Departure, Embryo, EnteredKey, FailureKey, LISTENER_PLACES,
+    Learnt, ListenerPlace, Owner, Placeholder, RingEnds, ServiceCounts, ServicePlace, Slot, Socket,
+    SocketRest, SocketSet, Table, TimeWaits,
 };
 
 /// The first value of a table, which the daemon makes: see `tcpmon_common::Table`.
@@ -56,6 +59,16 @@ pub(crate) fn socket_rest(cookie: u64) -> *mut SocketRest {
 #[inline(always)]
 fn set_of(cookie: u64) -> usize {
     (cookie & constant!(set_mask)) as usize
+}
+
+/// That place for a listener; the number is cut to be inside.
+#[inline(always)]
+pub(crate) fn listener_place(number: u64) -> *mut ListenerPlace {
+    // SAFETY: inside the table.
+    unsafe {
+        (table!(Listeners of ListenerPlace))
+            .add(inside::<{ LISTENER_PLACES as usize }>(number as usize))
+    }
 }
 
 /// The sockets that found no room in their set.

@@ -3,19 +3,20 @@
 use crate::{
     kernel::{self, Process, Sock},
     maps::counters,
+    tally::inside,
     time_wait::TimeWait,
     timers, transition,
 };
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
+use tcpmon_common::STATE_COUNT;
 
 /// `sock:inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 /// (`include/trace/events/sock.h`).
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn tcpmon_state(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
-    let old: i32 = ctx.arg(1);
-    let new: i32 = ctx.arg(2);
+    let (old, new) = (state(ctx.arg(1)), state(ctx.arg(2)));
     // SAFETY: the tracepoint's first argument is a `struct sock *`.
     let Some(sock) = (unsafe { Sock::new(sk) }) else { return 0 };
     let Some(counters) = counters() else { return 0 };
@@ -23,8 +24,14 @@ pub(crate) fn tcpmon_state(ctx: BtfTracePointContext) -> i32 {
     // interrupt itself (`__bpf_trace_run()`): it skips the run and counts it, as is exported. Before,
     // an interrupt in the middle of an addition could make one count fall short.
     let counters = unsafe { &mut *counters };
-    transition::observe(&ctx, counters, sock, old as u8, new as u8);
+    transition::observe(&ctx, counters, sock, old, new);
     0
+}
+
+/// A state's number. The kernel has none that does not fit.
+#[inline(always)]
+fn state(number: i32) -> u8 {
+    inside::<STATE_COUNT>(number as usize) as u8
 }
 
 /// `timer:timer_start(struct timer_list *timer, ...)` (`include/trace/events/timer.h`; what follows

@@ -20,14 +20,20 @@ const _: () = assert!(size_of::<ServiceKey>() == size_of::<Words>());
 /// way for the verifier.
 const TRIES: u32 = 4;
 
-/// Counts one established connection for its owner.
+/// The number of an owner's place plus 1; 0 where there is none for it.
 #[inline(always)]
-pub(crate) fn connection(counters: &mut Counters, key: &ServiceKey, passive: bool) {
+pub(crate) fn number_of(key: &ServiceKey) -> u32 {
     // SAFETY: the same size, and both are integers only.
     let words = unsafe { core::mem::transmute::<ServiceKey, Words>(*key) };
-    let counts = place_of(words).and_then(|place| {
-        SERVICE_COUNTS.get_ptr_mut(cpu() * (constant!(service_mask) as u32 + 1) + place)
-    });
+    place_of(words).map_or(0, |place| place + 1)
+}
+
+/// Counts one established connection for the owner whose place has this number: see [`number_of`].
+#[inline(always)]
+pub(crate) fn connection(counters: &mut Counters, number: u32, passive: bool) {
+    let places = constant!(service_mask) as u32 + 1;
+    let counts =
+        if number == 0 { None } else { SERVICE_COUNTS.get_ptr_mut(cpu() * places + number - 1) };
     match counts {
         // SAFETY: this CPU's own value.
         Some(counts) => unsafe {

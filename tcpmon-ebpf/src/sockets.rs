@@ -136,7 +136,7 @@ const _: () = assert!(TcpState::from_number(PASSING).is_none());
 ///
 /// Both are valid.
 #[inline(always)]
-unsafe fn copy<T>(from: *const T, to: *mut T) {
+pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T) {
     const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     let mut word = 0;

@@ -6,10 +6,13 @@ use crate::{
     time_wait::Netns,
 };
 use aya_ebpf::maps::PerCpuHashMap;
-use core::arch::asm;
+use core::{
+    arch::asm,
+    hint::{assert_unchecked, cold_path},
+};
 use tcpmon_common::{
-    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EnteredKey, FailureKey, STATE_COUNT,
-    ServiceKey, TcpState, TimeWaits, duration_bucket, transition_index,
+    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EDGES, EnteredKey, FailureKey,
+    STATE_COUNT, ServiceKey, TcpState, TimeWaits, duration_bucket, edge_index, short_bucket,
 };
 
 /// Flag of `bpf_map_update_elem`: insert or replace.
@@ -35,6 +38,8 @@ pub(crate) fn inside<const SIZE: usize>(index: usize) -> usize {
             mask = const SIZE - 1,
             options(pure, nomem, nostack),
         );
+        // So that the compiler does not cut it once more.
+        assert_unchecked(cut < SIZE);
     }
     cut
 }
@@ -52,46 +57,54 @@ fn found_or_begun<K, V>(
     })
 }
 
-/// Counts one transition, and notes that something happened in its network namespace.
+/// Counts one transition of a socket that was so long in its old state, and notes that something
+/// happened in its network namespace.
 #[inline(always)]
-pub(crate) fn transition(counters: &mut Counters, sock: Sock, old: u8, new: u8) {
-    let mark = count(counters, sock.family as u8, old, new);
+pub(crate) fn transition(
+    counters: &mut Counters,
+    sock: Sock,
+    (old, new): (u8, u8),
+    duration_ns: u64,
+) {
+    count(counters, sock.family as u8, (old, new), duration_ns);
     let namespace = inside::<ACTIVITY>(sock.netns() as usize);
+    counters.last = counters.last.wrapping_add(1);
     // SAFETY: the index is inside.
-    unsafe { *counters.activity.as_mut_ptr().add(namespace) = mark };
+    unsafe { *counters.activity.as_mut_ptr().add(namespace) = counters.last };
 }
 
-/// Counts one transition; returns a number that no other on this CPU gives.
+/// Counts one transition, and the duration where it is known.
 #[inline(always)]
-fn count(counters: &mut Counters, family: u8, old: u8, new: u8) -> u64 {
-    const SIZE: usize = 2 * STATE_COUNT * STATE_COUNT;
-    let index = inside::<SIZE>(transition_index(family, old, new));
-    // SAFETY: the index is inside.
-    let place = unsafe { &mut *counters.transitions.as_mut_ptr().add(index) };
-    *place += 1;
-    (index as u64) << 48 | *place
-}
-
-/// Observes the time that a socket spent in a state.
-#[inline(always)]
-pub(crate) fn duration(counters: &mut Counters, state: u8, duration_ns: u64) {
-    let state = inside::<STATE_COUNT>(state as usize);
-    let bucket = inside::<DURATION_BUCKETS>(duration_bucket(duration_ns));
-    // SAFETY: both indexes are inside.
+fn count(counters: &mut Counters, family: u8, (old, new): (u8, u8), duration_ns: u64) {
+    let index = edge_index(old, new);
+    if index >= EDGES {
+        cold_path();
+        return;
+    }
+    // SAFETY: the indexes are inside.
     unsafe {
-        let of_state = counters.durations.as_mut_ptr().add(state);
-        (*of_state).sum_ns += duration_ns;
-        *(&raw mut (*of_state).buckets).cast::<u64>().add(bucket) += 1;
+        let edge = &mut *counters.edges.as_mut_ptr().add(index);
+        *edge.transitions.as_mut_ptr().add(inside::<2>(family as usize)) += 1;
+        if duration_ns == DURATION_UNKNOWN {
+            return;
+        }
+        edge.sum_ns += duration_ns;
+        if let Some(bucket) = short_bucket(duration_ns) {
+            *edge.short.as_mut_ptr().add(bucket) += 1;
+        } else {
+            cold_path();
+            let bucket = inside::<DURATION_BUCKETS>(duration_bucket(duration_ns));
+            let of_state = counters.long.as_mut_ptr().add(inside::<STATE_COUNT>(old as usize));
+            *of_state.cast::<u64>().add(bucket) += 1;
+        }
     }
 }
 
-/// Counts one `time_wait -> close` and observes how long it took.
+/// Counts one `time_wait -> close` and how long it took.
 #[inline(always)]
 pub(crate) fn time_wait_end(counters: &mut Counters, family: u8, duration_ns: u64) {
-    count(counters, family, TcpState::TimeWait.number(), TcpState::Close.number());
-    if duration_ns != DURATION_UNKNOWN {
-        duration(counters, TcpState::TimeWait.number(), duration_ns);
-    }
+    let edge = (TcpState::TimeWait.number(), TcpState::Close.number());
+    count(counters, family, edge, duration_ns);
 }
 
 /// This CPU's counts of time-wait sockets in a namespace, begun anew where its number was

@@ -9,7 +9,7 @@
 use crate::{
     accepted::{accepted, conceive, parked},
     kernel::{Process, Sock, constant, now},
-    maps::LISTENERS,
+    listeners,
     owner::{STRANGER, owner, service_key},
     record::{Observed, report},
     services,
@@ -46,10 +46,10 @@ pub(crate) fn observe<C: EbpfContext>(
     new: u8,
 ) {
     if old == LISTEN && new == SYN_RECV {
-        tally::transition(counters, sock, old, new);
+        tally::transition(counters, sock, (old, new), DURATION_UNKNOWN);
         accepted(ctx, counters, sock, now());
     } else if new == SYN_SENT || new == LISTEN {
-        tally::transition(counters, sock, old, new);
+        tally::transition(counters, sock, (old, new), DURATION_UNKNOWN);
         opened(ctx, counters, sock, &Edge { ts_ns: now(), old, new });
     } else {
         moved(ctx, counters, sock, old, new);
@@ -76,6 +76,13 @@ fn when(sock: Sock, since_ns: u64, old: u8, new: u8) -> u64 {
         cold_path();
     }
     now()
+}
+
+/// Nanoseconds from one time to another; 0 where the clocks of two CPUs disagree.
+#[inline(always)]
+fn elapsed(since_ns: u64, ts_ns: u64) -> u64 {
+    let elapsed = ts_ns.wrapping_sub(since_ns);
+    if (elapsed as i64) < 0 { 0 } else { elapsed }
 }
 
 /// Whether TCP has read the clock for what makes this transition.
@@ -117,7 +124,7 @@ fn opened<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, edge: &E
     };
     let socket = Socket { owner, present };
     let cookie = sock.cookie();
-    if new == LISTEN && LISTENERS.insert(sock.listener_mark(), &socket.owner, BPF_ANY).is_err() {
+    if new == LISTEN && !listeners::keep(sock.listener_mark(), &socket.owner, BPF_ANY) {
         counters.losses.listeners += 1;
     }
     keep(ctx, counters, cookie, &socket);
@@ -160,7 +167,8 @@ fn hatch<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, cookie: u
     // SAFETY: a pointer to a map's value, which stays readable. It stays this socket's unless an
     // interrupt sets another aside here, or a thousand are set aside meanwhile.
     let embryo = unsafe { &*parked.embryo };
-    conceive(ctx, counters, sock, cookie, &embryo.owner, embryo.known as u8, embryo.since_ns);
+    let inherited = (&embryo.owner, embryo.known as u8, embryo.service);
+    conceive(ctx, counters, sock, cookie, inherited, embryo.since_ns);
     parked.let_go(sock);
 }
 
@@ -171,6 +179,7 @@ fn moved<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, old: u8, 
     let (ts_ns, sport, mut seen);
     let mut duration_ns = DURATION_UNKNOWN;
     let mut flags = 0;
+    let mut service = 0;
     let mut opener = &raw const STRANGER;
     seen = new;
     if let Some(place) = kept(ctx, counters, sock, cookie, old) {
@@ -180,11 +189,13 @@ fn moved<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, old: u8, 
         opener = place.owner.cast_const();
         ts_ns = when(sock, socket.since_ns, old, new);
         flags = socket.flags;
+        if old == SYN_RECV && flags & flags::PASSIVE != 0 {
+            service = socket.by_state;
+        }
         // Once it has a port it keeps it.
         let mut port = if socket.sport == 0 { sock.last_port() } else { socket.sport };
         if socket.since_ns != 0 {
-            duration_ns = ts_ns.saturating_sub(socket.since_ns);
-            tally::duration(counters, old, duration_ns);
+            duration_ns = elapsed(socket.since_ns, ts_ns);
         }
         if old == SYN_SENT && new == CLOSE && found_no_port(sock, socket) {
             port = 0;
@@ -212,17 +223,17 @@ fn moved<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, old: u8, 
     }
     if new == ESTABLISHED {
         // SAFETY: points to a map's value or to a static.
-        established(counters, unsafe { &*opener }, old, flags);
+        established(counters, unsafe { &*opener }, old, flags, service);
     } else if flags & flags::PORT_EXHAUSTED != 0 {
         // SAFETY: as above.
         refused(counters, sock, unsafe { &*opener }, flags);
     }
-    tally::transition(counters, sock, old, seen);
+    tally::transition(counters, sock, (old, seen), duration_ns);
     report(|| Observed { sock, cookie, ts_ns, duration_ns, sport, old, new: seen, flags }, opener);
     if seen == CLOSE {
         if old == LISTEN {
             cold_path();
-            let _ = LISTENERS.remove(sock.listener_mark());
+            listeners::forget(sock.listener_mark());
         }
         if (old == FIN_WAIT2 || old == CLOSING) && constant!(time_wait_sampled) != 0 {
             // It may be in the time-wait table now, where only its owner is of interest.
@@ -235,9 +246,12 @@ fn moved<C: EbpfContext>(ctx: &C, counters: &mut Counters, sock: Sock, old: u8, 
 
 /// Counts a connection for its owner.
 #[inline(never)]
-fn established(counters: &mut Counters, opener: &Owner, old: u8, flags: u8) {
-    let key = service_key(opener, flags & flags::OWNER_KNOWN != 0);
-    services::connection(counters, &key, is_passive(old, flags));
+fn established(counters: &mut Counters, opener: &Owner, old: u8, flags: u8, mut service: u32) {
+    let is_passive = is_passive(old, flags);
+    if service == 0 {
+        service = services::number_of(&service_key(opener, flags & flags::OWNER_KNOWN != 0));
+    }
+    services::connection(counters, service, is_passive);
 }
 
 /// A connect() that found no port, of a socket that is not kept: this runs inside the failing call.
@@ -247,7 +261,7 @@ fn refused_unkept(counters: &mut Counters, sock: Sock, cookie: u64, ts_ns: u64) 
     let flags = known | flags::ACTIVE | flags::PORT_EXHAUSTED;
     let (old, new) = (SYN_SENT, CLOSE);
     count_refused(counters, sock, &caller, flags);
-    tally::transition(counters, sock, old, new);
+    tally::transition(counters, sock, (old, new), DURATION_UNKNOWN);
     let duration_ns = DURATION_UNKNOWN;
     report(
         || Observed { sock, cookie, ts_ns, duration_ns, sport: 0, old, new, flags },
@@ -334,7 +348,7 @@ pub(crate) fn adopt(sock: Sock, process: Process) {
         Present { since_ns: 0, sport: sock.last_port(), state, flags: known | role, by_state: 0 };
     let socket = Socket { owner, present };
     if state == LISTEN {
-        let _ = LISTENERS.insert(sock.listener_mark(), &socket.owner, BPF_NOEXIST);
+        let _ = listeners::keep(sock.listener_mark(), &socket.owner, BPF_NOEXIST);
     }
     match sockets::find(cookie) {
         None => {
@@ -354,7 +368,7 @@ pub(crate) fn adopt(sock: Sock, process: Process) {
     if sock.state() == CLOSE {
         sockets::remove(cookie);
         if state == LISTEN {
-            let _ = LISTENERS.remove(sock.listener_mark());
+            listeners::forget(sock.listener_mark());
         }
     }
 }

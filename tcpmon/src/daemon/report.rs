@@ -22,7 +22,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
-use tcpmon_common::{Family, TcpState, transition_index};
+use tcpmon_common::{Family, TcpState};
 
 /// Rows of a table that has no bound of its own, at most.
 #[derive(Clone, Copy, Debug)]
@@ -194,8 +194,7 @@ fn transitions(sample: &Sample) -> Vec<TransitionsRow> {
     for family in Family::ALL {
         for old in TcpState::ALL {
             for new in TcpState::ALL {
-                let index = transition_index(family as u8, old.number(), new.number());
-                let total = sample.totals.transitions[index];
+                let total = sample.totals.transitions(family, old, new);
                 if total > 0 {
                     rows.push(TransitionsRow {
                         family: family.name().to_owned(),

@@ -18,7 +18,7 @@ use crate::{
         probes::TimeWaitMode,
         program,
     },
-    model::{address, fast::FastMap, levels::ByState, probe::ProbeStats},
+    model::{address, fast::FastMap, levels::ByState, probe::ProbeStats, totals::Totals},
     pressure::facts::Facts,
 };
 use std::{
@@ -27,9 +27,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tcpmon_common::{
-    Counters, EnteredKey, FailureKey, Family, ServiceCounts, ServiceKey, TimeWaits,
-};
+use tcpmon_common::{EnteredKey, FailureKey, Family, ServiceCounts, ServiceKey, TimeWaits};
 
 /// How long a sample waits for the survey to look at what has changed. After that the findings
 /// are those of the look before.
@@ -68,7 +66,7 @@ impl Program {
 
 /// The probes' counters at one moment.
 struct Read {
-    totals: Box<Counters>,
+    totals: Box<Totals>,
     services: HashMap<ServiceKey, ServiceCounts>,
     failures: Vec<(FailureKey, u64)>,
     ring_lost: u64,
@@ -189,7 +187,7 @@ impl Sampler {
     /// A number that changes when a socket makes a transition, or leaves TIME_WAIT: quickly read.
     pub fn sign(&self) -> u64 {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
-        maps.totals().transitions.iter().sum()
+        maps.totals().all_transitions()
     }
 
     /// Gives the owners that the kernel counts their names, while their cgroups are still there.

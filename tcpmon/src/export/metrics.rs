@@ -8,7 +8,7 @@ use super::{
     time_wait::{self, TimeWaitSample, by_netns},
     top::Top,
 };
-use crate::model::{event::Role, probe::ProbeStats};
+use crate::model::{event::Role, probe::ProbeStats, totals::Totals};
 use prometheus::{
     Encoder, TextEncoder, core::Collector, process_collector::ProcessCollector, proto::MetricFamily,
 };
@@ -17,9 +17,7 @@ use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
-use tcpmon_common::{
-    Counters, DURATION_BOUNDS_NS, Family as IpFamily, ServiceCounts, TcpState, transition_index,
-};
+use tcpmon_common::{DURATION_BOUNDS_NS, Family as IpFamily, ServiceCounts, TcpState};
 
 /// Transitions that RFC 9293 and the kernel know: shown from the start, at 0, so that the first
 /// one is seen as an increase.
@@ -59,7 +57,7 @@ const USUAL: [(TcpState, TcpState); 23] = {
 #[derive(Debug)]
 pub struct Sample {
     /// The probes' counters, summed over the CPUs.
-    pub totals: Box<Counters>,
+    pub totals: Box<Totals>,
     /// Connections by service; `None`: the owner is not known.
     pub connections: Vec<(Option<Arc<str>>, ServiceCounts)>,
     /// connect() calls refused for want of a port.
@@ -192,7 +190,7 @@ fn with_infinity(text: Vec<u8>) -> Vec<u8> {
 
 fn connections(
     counts: Vec<(Option<Arc<str>>, ServiceCounts)>,
-    totals: &Counters,
+    totals: &Totals,
     top: &mut Top<Arc<str>>,
 ) -> Family {
     let mut named: HashMap<Arc<str>, ServiceCounts> = HashMap::new();
@@ -240,7 +238,7 @@ pub(crate) fn by_destination(
 
 fn failures(
     counts: Vec<(Destination, u64)>,
-    totals: &Counters,
+    totals: &Totals,
     top: &mut Top<Destination>,
 ) -> Family {
     let named = by_destination(counts);
@@ -321,7 +319,7 @@ fn probes(probes: &[(&'static str, ProbeStats)]) -> [Family; 4] {
     [attached, runs, seconds, misses]
 }
 
-fn transitions(totals: &Counters) -> Family {
+fn transitions(totals: &Totals) -> Family {
     let mut metric = Family::counter(
         "tcpmon_transitions_total",
         "TCP state transitions, those to and from TIME_WAIT included.",
@@ -329,8 +327,7 @@ fn transitions(totals: &Counters) -> Family {
     for family in IpFamily::ALL {
         for old in TcpState::ALL {
             for new in TcpState::ALL {
-                let index = transition_index(family as u8, old.number(), new.number());
-                let count = totals.transitions[index];
+                let count = totals.transitions(family, old, new);
                 if count > 0 || USUAL.contains(&(old, new)) {
                     let labels =
                         [("family", family.name()), ("old", old.name()), ("new", new.name())];
@@ -342,23 +339,23 @@ fn transitions(totals: &Counters) -> Family {
     metric
 }
 
-fn events(totals: &Counters) -> Family {
+fn events(totals: &Totals) -> Family {
     let mut family = Family::counter(
         "tcpmon_events_total",
         "Events that the probes saw, whether a stream showed them or not.",
     );
-    family.add_count(&[], totals.transitions.iter().sum());
+    family.add_count(&[], totals.all_transitions());
     family
 }
 
-fn durations(totals: &Counters) -> Family {
+fn durations(totals: &Totals) -> Family {
     let bounds = DURATION_BOUNDS_NS.map(|bound| to_f64(bound) / 1e9);
     let mut family = Family::histogram(
         "tcpmon_state_duration_seconds",
         "Time that sockets spent in a state, observed as they leave it.",
     );
     for state in TcpState::ALL {
-        let observed = &totals.durations[usize::from(state.number())];
+        let observed = totals.durations(state);
         if observed.buckets.iter().any(|count| *count > 0) {
             let sum = to_f64(observed.sum_ns) / 1e9;
             family.add_histogram(&[("state", state.name())], &bounds, &observed.buckets, sum);
@@ -367,7 +364,7 @@ fn durations(totals: &Counters) -> Family {
     family
 }
 
-fn map_failures(totals: &Counters) -> Family {
+fn map_failures(totals: &Totals) -> Family {
     let losses = &totals.losses;
     let mut family = Family::counter(
         "tcpmon_map_insert_failures_total",

@@ -1,12 +1,10 @@
 //! Reading what the probes counted.
 
 use super::{clock, mapped::Mapped, rings::RingLosses, services::ServiceTable};
+use crate::model::totals::Totals;
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use std::time::Duration;
-use tcpmon_common::{
-    Counters, DURATION_UNKNOWN, Departure, EnteredKey, FailureKey, TcpState, TimeWaits,
-    duration_bucket, transition_index,
-};
+use tcpmon_common::{Counters, Departure, EnteredKey, FailureKey, TimeWaits};
 
 /// The maps with exact counters.
 pub struct CounterMaps {
@@ -39,8 +37,8 @@ const READINGS: usize = 5;
 /// What the probes counted, at one moment as far as each number goes: none ever falls.
 #[derive(Debug)]
 pub struct Settled {
-    /// The counters of all CPUs: sums, but for the marks of activity.
-    pub totals: Box<Counters>,
+    /// The counters of all CPUs.
+    pub totals: Box<Totals>,
     /// Time-wait sockets that came and went, by inode of their network namespace, in no order.
     pub time_waits: Vec<(u32, TimeWaits)>,
 }
@@ -48,13 +46,7 @@ pub struct Settled {
 impl Settled {
     /// Counts a socket that was killed, and of which the probes do not know yet that it was.
     fn kill(&mut self, killed: &Departure) {
-        let (from, to) = (TcpState::TimeWait.number(), TcpState::Close.number());
-        self.totals.transitions[transition_index(killed.family, from, to)] += 1;
-        if killed.duration_ns != DURATION_UNKNOWN {
-            let durations = &mut self.totals.durations[usize::from(from)];
-            durations.buckets[duration_bucket(killed.duration_ns)] += 1;
-            durations.sum_ns += killed.duration_ns;
-        }
+        self.totals.end_time_wait(killed.family, killed.duration_ns);
         // A namespace that has gone is forgotten, and its number may be another's.
         let of = self.time_waits.iter_mut().find(|(netns, counts)| {
             (*netns, counts.net_cookie) == (killed.netns, killed.net_cookie)
@@ -65,16 +57,13 @@ impl Settled {
     }
 }
 
-/// By which one CPU's mark of activity is told from another's: odd, and with bits all over.
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-
 impl CounterMaps {
-    /// The counters, summed over the CPUs.
-    pub fn totals(&self) -> Box<Counters> {
-        let mut total = Box::new(Counters::NONE);
+    /// The counters of all CPUs.
+    pub fn totals(&self) -> Box<Totals> {
+        let mut total = Box::new(Totals::NONE);
         for cpu in 0..self.counters.len() {
-            if let Some(cpu) = self.counters.get(cpu) {
-                add(&mut total, &cpu);
+            if let Some(counters) = self.counters.get(cpu) {
+                total.add(&counters);
             }
         }
         total
@@ -233,78 +222,23 @@ fn by_cookie(cpus: &PerCpuValues<TimeWaits>) -> Vec<TimeWaits> {
     rows
 }
 
-fn add(total: &mut Counters, cpu: &Counters) {
-    let pairs = total
-        .transitions
-        .iter_mut()
-        .zip(&cpu.transitions)
-        .chain(total.losses.services.iter_mut().zip(&cpu.losses.services));
-    for (sum, one) in pairs {
-        *sum += one;
-    }
-    for (all, one) in total.activity.iter_mut().zip(&cpu.activity) {
-        // Not their sum: changes on two CPUs could cancel each other out.
-        *all = all.wrapping_mul(MIX).wrapping_add(*one);
-    }
-    for (sum, one) in total.durations.iter_mut().zip(&cpu.durations) {
-        sum.sum_ns += one.sum_ns;
-        for (sum, one) in sum.buckets.iter_mut().zip(&one.buckets) {
-            *sum += one;
-        }
-    }
-    total.port_failures += cpu.port_failures;
-    total.losses.sockets += cpu.losses.sockets;
-    total.losses.listeners += cpu.losses.listeners;
-    total.losses.failures += cpu.losses.failures;
-    total.losses.time_waits += cpu.losses.time_waits;
-    total.losses.entered += cpu.losses.entered;
-    total.losses.namespaces += cpu.losses.namespaces;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tcpmon_common::{ACTIVITY, Losses, transition_index};
+    use tcpmon_common::{DURATION_UNKNOWN, Family, TcpState};
 
     #[test]
     fn who_was_killed_just_now_is_counted() {
-        let mut settled = Settled {
-            totals: Box::new(Counters::NONE),
-            time_waits: vec![(7, TimeWaits::default())],
-        };
+        let mut settled =
+            Settled { totals: Box::new(Totals::NONE), time_waits: vec![(7, TimeWaits::default())] };
         let killed = Departure { netns: 7, family: 1, duration_ns: 5, ..Departure::default() };
         settled.kill(&killed);
         settled.kill(&Departure { netns: 8, duration_ns: DURATION_UNKNOWN, ..killed });
         let one = TimeWaits { killed: 1, ..TimeWaits::default() };
         assert_eq!(settled.time_waits, [(7, one)]);
-        assert_eq!(settled.totals.transitions[transition_index(1, 6, 7)], 2);
-        assert_eq!(settled.totals.durations[6].sum_ns, 5);
-        assert_eq!(settled.totals.durations[6].buckets.iter().sum::<u64>(), 1);
-    }
-
-    #[test]
-    fn every_member_is_summed() {
-        let mut cpu = Counters::NONE;
-        cpu.transitions[transition_index(1, 2, 1)] = 1;
-        cpu.durations[15].buckets[15] = 2;
-        cpu.durations[15].sum_ns = 3;
-        cpu.port_failures = 4;
-        cpu.losses = Losses {
-            sockets: 5,
-            listeners: 6,
-            services: [7, 8],
-            failures: 9,
-            time_waits: 10,
-            entered: 11,
-            namespaces: 12,
-        };
-        cpu.activity[ACTIVITY - 1] = 13;
-        let mut total = Counters::NONE;
-        add(&mut total, &cpu);
-        assert_eq!(total, cpu);
-        add(&mut total, &cpu);
-        assert_ne!(total.activity[ACTIVITY - 1], 13);
-        assert_eq!(total.losses.services, [14, 16]);
-        assert_eq!(total.transitions[transition_index(1, 2, 1)], 2);
+        let (from, to) = (TcpState::TimeWait, TcpState::Close);
+        assert_eq!(settled.totals.transitions(Family::Ipv6, from, to), 2);
+        assert_eq!(settled.totals.durations(from).sum_ns, 5);
+        assert_eq!(settled.totals.durations(from).buckets.iter().sum::<u64>(), 1);
     }
 }

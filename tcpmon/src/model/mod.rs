@@ -23,4 +23,5 @@ pub mod report;
 pub mod service;
 pub mod sysctls;
 pub mod time_wait;
+pub mod totals;
 pub mod values;

@@ -16,7 +16,7 @@ use crate::{
         net_counters::NetCounters,
         visit::{self, VisitError, Visitor},
     },
-    model::{budget::Budget, sysctls::Sysctls},
+    model::{budget::Budget, sysctls::Sysctls, totals::Totals},
 };
 use aya::maps::MapError;
 use rustix::time::ClockId;
@@ -25,7 +25,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tcpmon_common::{ACTIVITY, Counters, TimeWaits};
+use tcpmon_common::TimeWaits;
 
 /// What tells whether something has happened in a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,7 +194,7 @@ impl Surveyor {
     fn visit_each(
         &mut self,
         now: Instant,
-        totals: &Counters,
+        totals: &Totals,
         time_waits: &HashMap<u32, TimeWaits>,
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, MapError> {
@@ -288,9 +288,9 @@ pub(super) fn complain(made: &mut HashSet<String>, error: &dyn std::fmt::Display
     }
 }
 
-fn sign(inode: u32, totals: &Counters, time_waits: &HashMap<u32, TimeWaits>) -> Sign {
+fn sign(inode: u32, totals: &Totals, time_waits: &HashMap<u32, TimeWaits>) -> Sign {
     Sign {
-        mark: totals.activity[inode as usize % ACTIVITY],
+        mark: totals.activity(inode),
         time_waits: time_waits.get(&inode).copied().unwrap_or_default(),
     }
 }

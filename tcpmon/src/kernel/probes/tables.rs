@@ -14,7 +14,9 @@ use std::{
     marker::PhantomData,
     os::fd::{AsFd as _, AsRawFd as _, RawFd},
 };
-use tcpmon_common::{Control, Counters, SocketRest, SocketSet, Table};
+use tcpmon_common::{
+    Control, Counters, LISTENER_PLACES, ListenerPlace, SocketRest, SocketSet, Table,
+};
 
 /// All of them.
 pub(super) struct Tables {
@@ -22,6 +24,7 @@ pub(super) struct Tables {
     pub(super) counters: Values<Counters>,
     pub(super) socket_sets: Values<SocketSet>,
     pub(super) socket_rests: Values<SocketRest>,
+    listeners: Values<ListenerPlace>,
 }
 
 impl Tables {
@@ -45,6 +48,7 @@ impl Tables {
             })?,
             socket_sets,
             socket_rests,
+            listeners: Values::new("LISTENER_PLACES", LISTENER_PLACES).map_err(error)?,
         })
     }
 
@@ -55,6 +59,7 @@ impl Tables {
             Table::Counters => self.counters.descriptor(),
             Table::SocketSets => self.socket_sets.descriptor(),
             Table::SocketRests => self.socket_rests.descriptor(),
+            Table::Listeners => self.listeners.descriptor(),
         }
     }
 }
