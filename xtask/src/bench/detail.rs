@@ -110,7 +110,7 @@ pub(super) fn seen(
     // Some write what they have gathered only when they end.
     session.stop();
     let mut seen = tally.events.load(Ordering::Relaxed);
-    if subject == Subject::Daemon {
+    if !subject.has_reader() {
         seen = whole(counted.unwrap_or_default());
     }
     if let Some(total) = *tally.total.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -11,6 +11,7 @@
 pub mod churn;
 pub mod detail;
 pub mod diag;
+mod floor;
 pub mod goals;
 pub mod idle;
 mod load;
@@ -192,7 +193,7 @@ fn measure(args: &Args, binary: PathBuf) -> Result<Report> {
         report.churn.push(churn::measure(&kit, &mut loads, &subjects, work, &mut tell)?);
         subjects.retain(|subject| !unfit.has(*subject));
     }
-    subjects.retain(|subject| !subject.is_bare());
+    subjects.retain(|subject| !subject.is_idle());
     for &subject in &subjects {
         if wants(Part::Probes) && !unfit.has(subject) {
             eprintln!("xtask: the kernel measures: {}", subject.title());

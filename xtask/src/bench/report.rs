@@ -138,7 +138,7 @@ impl Report {
         let mut table = Table::new("Nothing happens", &head);
         for idle in &self.idle {
             let percent = |share: f64| format!("{:.3}", share * 100.0);
-            let (daemon, reader) = (idle.subject.has_daemon(), idle.subject != Subject::Daemon);
+            let (daemon, reader) = (idle.subject.has_daemon(), idle.subject.has_reader());
             table.row(vec![
                 idle.subject.title().to_owned(),
                 figure(daemon.then(|| percent(idle.daemon_share))),
@@ -205,7 +205,7 @@ fn churn_table(churn: &Churn) -> Table {
                 1,
             )
         };
-        let measured = (!subject.is_bare()).then_some(());
+        let measured = (!subject.is_idle()).then_some(());
         table.row(vec![
             subject.title().to_owned(),
             figure(median(|run| run.per_second).map(thousands)),
@@ -232,7 +232,7 @@ fn churn_table(churn: &Churn) -> Table {
 
 /// The daemon's part and the reader's, as far as the subject has them.
 fn parts(subject: Subject, daemon: Option<f64>, reader: Option<f64>, digits: usize) -> String {
-    let has_reader = subject.is_peer() || subject.tail().is_some();
+    let has_reader = subject.has_reader();
     let daemon = daemon.filter(|_| subject.has_daemon());
     let reader = reader.filter(|_| has_reader);
     let there: Vec<String> =

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::{
+    floor::Floor,
     metrics::{self, Metrics},
     proc::{Measuring, Memory, ProgramStats},
     stats::to_f64,
@@ -58,6 +59,8 @@ pub(crate) struct Session {
     /// A tail or a peer. Before the daemon, so that it ends first.
     reader: Option<Tool>,
     daemon: Option<Tool>,
+    /// Programs that do nothing, while the session lasts.
+    floor: Option<Floor>,
     socket: PathBuf,
 }
 
@@ -106,9 +109,12 @@ impl Session {
         stats: ProbeStats,
         output: Output,
     ) -> Result<Self> {
-        let mut session = Self { reader: None, daemon: None, socket: kit.socket() };
+        let mut session = Self { reader: None, daemon: None, floor: None, socket: kit.socket() };
+        if subject == Subject::Floor {
+            session.floor = Some(Floor::attach()?);
+        }
         if subject.has_daemon() {
-            session.start_daemon(kit, stats, &[])?;
+            session.start_daemon(kit, stats, subject.daemon())?;
         }
         if let Some(filter) = subject.tail() {
             session.start_tail(kit, filter, output)?;
@@ -127,7 +133,7 @@ impl Session {
         stats: ProbeStats,
         further: &[&str],
     ) -> Result<Self> {
-        let mut session = Self { reader: None, daemon: None, socket: kit.socket() };
+        let mut session = Self { reader: None, daemon: None, floor: None, socket: kit.socket() };
         session.start_daemon(kit, stats, further)?;
         Ok(session)
     }

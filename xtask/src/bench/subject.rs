@@ -33,8 +33,12 @@ pub enum Subject {
     Bare,
     /// Nothing attached, once more: how much two equal runs differ on this machine.
     BareAgain,
+    /// Programs that do nothing, where tcpmon's probes are attached.
+    Floor,
     /// `tcpmon daemon`, nobody streams.
     Daemon,
+    /// `tcpmon daemon --time-wait sampled`, nobody streams: without the probes on timers.
+    Sampled,
     /// `tcpmon daemon` and one `tcpmon tail --json`.
     Tail,
     /// `tcpmon daemon` and one `tcpmon tail --json --state close_wait`.
@@ -55,7 +59,9 @@ impl Subject {
         match self {
             Self::Bare => "nothing",
             Self::BareAgain => "nothing, once more (the noise)",
+            Self::Floor => "programs that do nothing, on the same tracepoints",
             Self::Daemon => "tcpmon daemon, no subscriber",
+            Self::Sampled => "tcpmon daemon --time-wait sampled",
             Self::Tail => "tcpmon daemon + tail --json",
             Self::FilteredTail => "tcpmon daemon + tail --json --state close_wait",
             Self::BpftracePrint => "bpftrace, prints every event",
@@ -70,6 +76,11 @@ impl Subject {
         matches!(self, Self::Bare | Self::BareAgain)
     }
 
+    /// No program of its own runs: of its rounds, the pace is of interest.
+    pub(super) fn is_idle(self) -> bool {
+        self.is_bare() || self == Self::Floor
+    }
+
     /// Another project's program.
     pub(super) fn is_peer(self) -> bool {
         self.package().is_some()
@@ -78,7 +89,13 @@ impl Subject {
     /// The Debian package of a peer.
     pub(super) fn package(self) -> Option<&'static str> {
         match self {
-            Self::Bare | Self::BareAgain | Self::Daemon | Self::Tail | Self::FilteredTail => None,
+            Self::Bare
+            | Self::BareAgain
+            | Self::Floor
+            | Self::Daemon
+            | Self::Sampled
+            | Self::Tail
+            | Self::FilteredTail => None,
             Self::BpftracePrint | Self::BpftraceCount => Some("bpftrace"),
             Self::BccTcpstates => Some("bpfcc-tools"),
             Self::LibbpfTcpstates => Some("libbpf-tools"),
@@ -94,15 +111,34 @@ impl Subject {
         }
     }
 
+    /// The further arguments of its daemon.
+    pub(super) fn daemon(self) -> &'static [&'static str] {
+        match self {
+            Self::Sampled => &["--time-wait", "sampled"],
+            _ => &[],
+        }
+    }
+
+    /// Whether a program belongs to it that writes what happens, or counts it.
+    pub(super) fn has_reader(self) -> bool {
+        self.is_peer() || self.tail().is_some()
+    }
+
     /// Whether the daemon belongs to it.
     pub(super) fn has_daemon(self) -> bool {
-        matches!(self, Self::Daemon | Self::Tail | Self::FilteredTail)
+        matches!(self, Self::Daemon | Self::Sampled | Self::Tail | Self::FilteredTail)
     }
 
     /// The file of a peer's program; `None` where it is not installed.
     pub(super) fn program(self) -> Option<PathBuf> {
         match self {
-            Self::Bare | Self::BareAgain | Self::Daemon | Self::Tail | Self::FilteredTail => None,
+            Self::Bare
+            | Self::BareAgain
+            | Self::Floor
+            | Self::Daemon
+            | Self::Sampled
+            | Self::Tail
+            | Self::FilteredTail => None,
             Self::BpftracePrint | Self::BpftraceCount => find_program("bpftrace"),
             // Debian renames bcc's tools; elsewhere they lie in a folder of their own.
             Self::BccTcpstates => find_program("tcpstates-bpfcc").or_else(|| {
