@@ -47,8 +47,8 @@ pub const EDGES: usize = STATES * STATES;
 /// States of the kernel's, which have the numbers from 1 on.
 const STATES: usize = TcpState::ALL.len();
 
-/// Place of a transition in [`Counters::edges`]; not below [`EDGES`] where the kernel has no state of
-/// that number.
+/// Place of a transition in [`Counters::edges`]; of numbers that no state has, another's or none below
+/// [`EDGES`].
 #[inline(always)]
 #[must_use]
 pub const fn edge_index(old: u8, new: u8) -> usize {
@@ -193,7 +193,7 @@ mod tests {
                 assert!(!core::mem::replace(&mut seen[index], true));
             }
         }
-        assert!(edge_index(0, 0) >= EDGES && edge_index(13, 1) >= EDGES);
+        assert!(edge_index(0, 0) >= EDGES && edge_index(14, 1) >= EDGES);
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub(crate) struct Listener {
 /// The listener with that mark, if it is known.
 #[inline(always)]
 pub(crate) fn find(mark: u64) -> Option<Listener> {
+    // As a place is marked that is nobody's.
+    if mark == 0 {
+        return None;
+    }
     let place = listener_place(number(mark));
     // SAFETY: pointers to a table's value. It stays this listener's until that is closed.
     unsafe {
