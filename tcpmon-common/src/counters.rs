@@ -1,6 +1,6 @@
 //! The exact counters.
 
-use crate::state::{STATE_COUNT, TcpState};
+use crate::state::TcpState;
 
 /// What could not be stored, and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,10 @@ pub struct Edge {
 pub const EDGES: usize = STATES * STATES;
 
 /// States of the kernel's, which have the numbers from 1 on.
-const STATES: usize = TcpState::ALL.len();
+pub const STATES: usize = TcpState::ALL.len();
+
+/// Buckets of the state-duration histogram that do not stand in an [`Edge`].
+pub const LONG: usize = DURATION_BUCKETS - SHORT;
 
 /// Place of a transition in [`Counters::edges`]; of numbers that no state has, another's or none below
 /// [`EDGES`].
@@ -61,16 +64,15 @@ pub const fn edge_index(old: u8, new: u8) -> usize {
 pub struct Counters {
     /// By [`edge_index`].
     pub edges: [Edge; EDGES],
-    /// Observations of the state-duration histogram by the state's number and by bucket, but for those
-    /// that stand in [`Edge::short`].
-    pub long: [[u64; DURATION_BUCKETS]; STATE_COUNT],
+    /// Observations of the state-duration histogram's other buckets, by the state's number less 1.
+    pub long: [[u64; LONG]; STATES],
     /// connect() calls that found no free port.
     pub port_failures: u64,
     /// What was lost.
     pub losses: Losses,
     /// How many transitions there were, more or less: it only has to be another number each time.
     pub last: u32,
-    unused: [u32; 13],
+    unused: [u32; 15],
     /// [`Self::last`] when it was of a socket of these network namespaces, by the last bits of their
     /// inode number: where it has not changed, no socket of theirs has.
     pub activity: [u32; ACTIVITY],
@@ -80,7 +82,7 @@ impl Counters {
     /// Nothing counted yet.
     pub const NONE: Self = Self {
         edges: [Edge { transitions: [0; 2], sum_ns: 0, short: [0; SHORT] }; EDGES],
-        long: [[0; DURATION_BUCKETS]; STATE_COUNT],
+        long: [[0; LONG]; STATES],
         port_failures: 0,
         losses: Losses {
             sockets: 0,
@@ -92,7 +94,7 @@ impl Counters {
             namespaces: 0,
         },
         last: 0,
-        unused: [0; 13],
+        unused: [0; 15],
         activity: [0; ACTIVITY],
     };
 }
@@ -100,6 +102,9 @@ impl Counters {
 /// Places in [`Counters::activity`]. Inode numbers of namespaces are given in sequence, so few
 /// share a place.
 pub const ACTIVITY: usize = 1_024;
+
+/// A factor that mixes the bits of a number: odd, and with bits all over.
+pub const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Number of buckets of the state-duration histogram, the one without an upper bound included.
 pub const DURATION_BUCKETS: usize = 16;
@@ -164,7 +169,9 @@ pub const fn duration_bucket(duration_ns: u64) -> usize {
 const _: () = {
     assert!(size_of::<Losses>() == 64);
     assert!(size_of::<Edge>() == 64);
-    assert!(size_of::<Counters>() == 64 * 169 + 8 * (16 * 16 + 1 + 8) + 4 * (14 + 1_024));
+    assert!(size_of::<Counters>() == 64 * 169 + 8 * (13 * 11 + 1 + 8) + 4 * (16 + 1_024));
+    // Those of all CPUs are one value of a map, which before Linux 6.0 has four megabytes at most.
+    assert!(256 * size_of::<Counters>() <= 4 << 20);
 };
 
 #[cfg(feature = "user")]

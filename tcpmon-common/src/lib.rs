@@ -33,8 +33,8 @@ mod time_wait;
 pub use cell::{Cell, CellKey, MAX_CELLS, kind};
 pub use constants::{Constants, size_of_member};
 pub use counters::{
-    ACTIVITY, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, EDGES, Edge, Losses, SHORT,
-    duration_bucket, edge_index, short_bucket,
+    ACTIVITY, Counters, DURATION_BOUNDS_NS, DURATION_BUCKETS, EDGES, Edge, LONG, Losses, MIX,
+    SHORT, STATES, duration_bucket, edge_index, short_bucket,
 };
 pub use maps::{
     Address, Comm, Control, FailureKey, Family, ServiceCounts, ServiceKey, ServicePlace,

@@ -45,7 +45,7 @@ pub struct Present {
     /// In `SYN_SENT`, `inet_sport` when connect() began: a socket used before still has its old
     /// port there. In `TIME_WAIT`, the [`crate::Cell`] in which the socket is counted: its index
     /// plus 1, or 0 for none. Of an accepted socket in `SYN_RECV`, the [`crate::ServicePlace`] at
-    /// which its connection will be counted, likewise. Else nothing.
+    /// which its connection will be counted, likewise. In other states it means nothing.
     pub by_state: u32,
 }
 
@@ -107,8 +107,8 @@ pub struct ListenerPlace {
     pub mark: u64,
     /// Who opened it.
     pub owner: Owner,
-    /// The [`crate::ServicePlace`] at which its connections are counted: its index plus 1; 0 where
-    /// that has not been asked yet.
+    /// The [`crate::ServicePlace`] at which its connections are counted: its index plus 1, or 0 for
+    /// none.
     pub service: u32,
     reserved: [u32; 3],
 }

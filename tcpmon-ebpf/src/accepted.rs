@@ -4,9 +4,8 @@ use crate::{
     kernel::Sock,
     listeners::{self, Listener},
     maps::{EMBRYO, EMBRYOS},
-    owner::STRANGER,
+    owner::{STRANGER, copy},
     record::{Observed, report},
-    sockets::copy,
     tally::BPF_ANY,
     transition::keep,
 };

@@ -1,17 +1,18 @@
 //! Listeners, whose owners their accepted sockets inherit.
 //!
-//! All of them are in a hash map. To ask that costs more than all else that is done for a connection
-//! that is accepted, so the first listener that comes to a place of a small table is there too.
+//! All of them are in a hash map. To ask that is half of what the first transition of an accepted
+//! socket costs, so the first listener that comes to a place of a small table is there too.
 
 use crate::{
     atomic::{commit, compare_and_swap},
     maps::{LISTENERS, listener_place},
-    owner::service_key,
+    owner::{copy, service_key},
     services,
-    sockets::copy,
+    sockets::any_way,
+    tally::BPF_ANY,
 };
 use core::arch::asm;
-use tcpmon_common::Owner;
+use tcpmon_common::{MIX, Owner};
 
 /// In place of a mark while a place is being written: no listener has it, since marks are addresses.
 const TAKEN: u64 = 1;
@@ -30,17 +31,18 @@ pub(crate) fn find(mark: u64) -> Option<Listener> {
     if mark == 0 {
         return None;
     }
-    let place = listener_place(number(mark));
+    let number = number(mark);
     // SAFETY: pointers to a table's value. It stays this listener's until that is closed.
     unsafe {
-        if (&raw const (*place).mark).read_volatile() == mark {
+        let held = (&raw const (*listener_place(number)).mark).read_volatile();
+        // Where the rest is depends on what has been read, so that the processor does not read it before.
+        let place = listener_place(any_way(number as usize, held) as u64);
+        if held == mark {
             let owner = &raw const (*place).owner;
-            let mut service = (&raw const (*place).service).read_volatile();
-            if service == 0 {
-                service = services::number_of(&service_key(&*owner, true));
-                (&raw mut (*place).service).write_volatile(service);
-            }
-            return Some(Listener { owner, service });
+            return Some(Listener {
+                owner,
+                service: (&raw const (*place).service).read_volatile(),
+            });
         }
     }
     LISTENERS.get_ptr(mark).map(|owner| Listener { owner, service: 0 })
@@ -50,6 +52,10 @@ pub(crate) fn find(mark: u64) -> Option<Listener> {
 #[inline(always)]
 pub(crate) fn keep(mark: u64, owner: &Owner, how: u64) -> bool {
     if LISTENERS.insert(mark, owner, how).is_err() {
+        if how == BPF_ANY {
+            // Of one that was there before, whose end was not seen.
+            clear(mark);
+        }
         return false;
     }
     let place = listener_place(number(mark));
@@ -57,10 +63,11 @@ pub(crate) fn keep(mark: u64, owner: &Owner, how: u64) -> bool {
     unsafe {
         let whose = &raw mut (*place).mark;
         let held = whose.read_volatile();
-        // There may be one with the same mark, whose end was not seen.
         if (held == 0 || held == mark) && compare_and_swap(whose, held, TAKEN) == held {
             copy(owner, &raw mut (*place).owner);
-            (&raw mut (*place).service).write_volatile(0);
+            // Now, not when it first accepts: who is late would write it to another's place.
+            let service = services::number_of(&service_key(owner, true));
+            (&raw mut (*place).service).write_volatile(service);
             commit(whose, mark);
         }
     }
@@ -70,6 +77,13 @@ pub(crate) fn keep(mark: u64, owner: &Owner, how: u64) -> bool {
 /// Forgets a listener.
 #[inline(always)]
 pub(crate) fn forget(mark: u64) {
+    clear(mark);
+    let _ = LISTENERS.remove(mark);
+}
+
+/// Gives a listener's place back, if it has one.
+#[inline(always)]
+fn clear(mark: u64) {
     let place = listener_place(number(mark));
     // SAFETY: a pointer to a table's value.
     unsafe {
@@ -78,14 +92,11 @@ pub(crate) fn forget(mark: u64) {
             whose.write_volatile(0);
         }
     }
-    let _ = LISTENERS.remove(mark);
 }
 
 /// The place of a mark: of addresses, the lowest bits are alike.
 #[inline(always)]
 fn number(mark: u64) -> u64 {
-    /// Odd, and with bits all over.
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
     let half: u64;
     // The verifier knows a mark as a pointer, and lets no probe reckon with one but by a copy of
     // its lower half.

@@ -21,6 +21,23 @@ pub(crate) fn owner(process: Process) -> (Owner, u8) {
 pub(crate) static STRANGER: Owner =
     Owner { cgroup_id: 0, birth_ns: 0, comm: [0; 16], pid: 0, cgroup_v1: 0 };
 
+/// Copies by words: of a plain assignment the compiler may make a call to a loop over bytes.
+///
+/// # Safety
+///
+/// Both are valid.
+#[inline(always)]
+pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    let mut word = 0;
+    while word < size_of::<T>() / 8 {
+        // SAFETY: by the caller; the word is inside.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
+        word += 1;
+    }
+}
+
 /// Copies a name by words: of bytes, the compiler would make a call to a loop.
 ///
 /// # Safety

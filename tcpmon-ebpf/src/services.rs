@@ -9,7 +9,7 @@ use crate::{
     kernel::{constant, cpu},
     maps::{SERVICE_COUNTS, SERVICES, SERVICES_HELD},
 };
-use tcpmon_common::{Counters, ServiceKey, ServicePlace};
+use tcpmon_common::{Counters, MIX, ServiceKey, ServicePlace};
 
 /// A key by words, as which it is hashed, compared and written.
 type Words = [u64; 4];
@@ -88,8 +88,6 @@ fn place_of(key: Words) -> Option<u32> {
 
 #[inline(always)]
 fn hash(key: Words) -> u64 {
-    /// Odd, and with bits all over.
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = 0u64;
     let mut word = 0;
     while word < key.len() {

@@ -11,6 +11,7 @@ use crate::{
     atomic::{commit, compare_and_swap},
     cells,
     maps::{SOCKETS, socket_rest, socket_set},
+    owner::copy,
     tally::inside,
 };
 use core::arch::asm;
@@ -48,7 +49,7 @@ impl Place {
 /// its own, and through Linux 6.1 give up. It does not see that a number and its copy differ in no
 /// bit.
 #[inline(always)]
-fn any_way(way: usize, cookie: u64) -> usize {
+pub(crate) fn any_way(way: usize, cookie: u64) -> usize {
     let any;
     // SAFETY: reckons with registers.
     unsafe {
@@ -129,23 +130,6 @@ pub(crate) fn keep_for_a_while(cookie: u64) {
 /// The state of a socket that is kept for a while: no state of the kernel's.
 const PASSING: u8 = 0;
 const _: () = assert!(TcpState::from_number(PASSING).is_none());
-
-/// Copies by words: of a plain assignment the compiler may make a call to a loop over bytes.
-///
-/// # Safety
-///
-/// Both are valid.
-#[inline(always)]
-pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T) {
-    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
-    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
-    let mut word = 0;
-    while word < size_of::<T>() / 8 {
-        // SAFETY: by the caller; the word is inside.
-        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
-        word += 1;
-    }
-}
 
 /// Reads what is kept of a socket.
 ///

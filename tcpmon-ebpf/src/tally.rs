@@ -11,8 +11,8 @@ use core::{
     hint::{assert_unchecked, cold_path},
 };
 use tcpmon_common::{
-    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EDGES, EnteredKey, FailureKey,
-    STATE_COUNT, ServiceKey, TcpState, TimeWaits, duration_bucket, edge_index, short_bucket,
+    ACTIVITY, Counters, DURATION_UNKNOWN, EDGES, EnteredKey, FailureKey, LONG, SHORT, STATES,
+    ServiceKey, TcpState, TimeWaits, duration_bucket, edge_index, short_bucket,
 };
 
 /// Flag of `bpf_map_update_elem`: insert or replace.
@@ -93,9 +93,11 @@ fn count(counters: &mut Counters, family: u8, (old, new): (u8, u8), duration_ns:
             *edge.short.as_mut_ptr().add(bucket) += 1;
         } else {
             cold_path();
-            let bucket = inside::<DURATION_BUCKETS>(duration_bucket(duration_ns));
-            let of_state = counters.long.as_mut_ptr().add(inside::<STATE_COUNT>(old as usize));
-            *of_state.cast::<u64>().add(bucket) += 1;
+            let state = (old as usize).wrapping_sub(1);
+            let bucket = duration_bucket(duration_ns).wrapping_sub(SHORT);
+            if state < STATES && bucket < LONG {
+                *counters.long.as_mut_ptr().add(state).cast::<u64>().add(bucket) += 1;
+            }
         }
     }
 }

@@ -78,7 +78,8 @@ fn when(sock: Sock, since_ns: u64, old: u8, new: u8) -> u64 {
     now()
 }
 
-/// Nanoseconds from one time to another; 0 where the clocks of two CPUs disagree.
+/// Nanoseconds from one time to another; 0 where the clocks of two CPUs disagree. In fewer
+/// instructions than `saturating_sub()` takes.
 #[inline(always)]
 fn elapsed(since_ns: u64, ts_ns: u64) -> u64 {
     let elapsed = ts_ns.wrapping_sub(since_ns);

@@ -21,7 +21,8 @@ impl ServiceTable {
         Ok(Self { places: Mapped::new(places)?, counts: Mapped::new(counts)? })
     }
 
-    /// Every owner that has a place, with its connections on all CPUs.
+    /// Every owner that has had connections, with those on all CPUs. A listener's owner has a place
+    /// before the first.
     #[must_use]
     pub fn all(&self) -> HashMap<ServiceKey, ServiceCounts> {
         let mut all: HashMap<ServiceKey, ServiceCounts> = HashMap::new();
@@ -37,6 +38,7 @@ impl ServiceTable {
                 sum.passive += counts.passive;
             }
         }
+        all.retain(|_, counts| *counts != ServiceCounts::default());
         all
     }
 
@@ -74,5 +76,9 @@ mod tests {
         let counts = |active, passive| ServiceCounts { active, passive };
         let expected = [(key(7), counts(0b0101_0101, 4)), (key(9), counts(0b1000_1000, 2))];
         assert_eq!(table.all(), expected.into());
+        for index in [3, 7] {
+            assert!(table.counts.set(index, ServiceCounts::default()));
+        }
+        assert_eq!(table.all(), [expected[0]].into(), "a listener that has accepted none");
     }
 }

@@ -1,7 +1,7 @@
 //! What the probes counted on all CPUs together.
 
 use tcpmon_common::{
-    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EDGES, Family, Losses, SHORT,
+    ACTIVITY, Counters, DURATION_BUCKETS, DURATION_UNKNOWN, EDGES, Family, Losses, MIX, SHORT,
     STATE_COUNT, TcpState, duration_bucket, edge_index,
 };
 
@@ -27,9 +27,6 @@ pub struct Durations {
     pub buckets: [u64; DURATION_BUCKETS],
 }
 
-/// By which one CPU's mark of activity is told from another's: odd, and with bits all over.
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-
 impl Totals {
     /// Nothing counted yet.
     pub const NONE: Self = Self {
@@ -52,11 +49,12 @@ impl Totals {
                 add(&mut durations.buckets[..SHORT], &edge.short);
             }
         }
-        for (durations, long) in self.durations.iter_mut().zip(&counters.long) {
-            add(&mut durations.buckets, long);
+        for (state, long) in TcpState::ALL.into_iter().zip(&counters.long) {
+            add(&mut self.durations[usize::from(state.number())].buckets[SHORT..], long);
         }
         for (all, one) in self.activity.iter_mut().zip(&counters.activity) {
-            // Not their sum: changes on two CPUs could cancel each other out.
+            // Not their sum, but so that one CPU's mark is told from another's: changes on two could
+            // cancel each other out.
             *all = all.wrapping_mul(MIX).wrapping_add((*one).into());
         }
         self.port_failures += counters.port_failures;
@@ -117,7 +115,7 @@ fn add(sums: &mut [u64], numbers: &[u64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tcpmon_common::Edge;
+    use tcpmon_common::{Edge, LONG};
 
     #[test]
     fn every_member_is_summed() {
@@ -127,7 +125,7 @@ mod tests {
         counters.edges[edge_index(old.number(), new.number())] = edge;
         let other = Edge { transitions: [6, 0], sum_ns: 7, short: [8, 0, 0, 0, 0] };
         counters.edges[edge_index(old.number(), TcpState::Close.number())] = other;
-        counters.long[usize::from(old.number())][DURATION_BUCKETS - 1] = 9;
+        counters.long[usize::from(old.number()) - 1][LONG - 1] = 9;
         counters.port_failures = 10;
         counters.losses = Losses {
             sockets: 11,

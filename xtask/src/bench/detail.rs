@@ -79,7 +79,9 @@ pub(super) fn probe_time(
         times.push(ProbeTime {
             subject,
             ns_per_event: run_time * 1e9 / events,
-            timers_ns_per_event: on_timers.map(|(after, before)| (after - before) * 1e9 / events),
+            timers_ns_per_event: on_timers
+                .filter(|_| subject != Subject::Sampled)
+                .map(|(after, before)| (after - before) * 1e9 / events),
             runs_per_event: runs / events,
         });
     }

@@ -223,7 +223,9 @@ fn measure(args: &Args, binary: PathBuf) -> Result<Report> {
         let mut tell = |subject, error: &anyhow::Error| unfit.tell(subject, error);
         report.idle = idle::measure(&kit, &subjects, extent.idle, &mut tell)?;
     }
-    if wants(Part::Latency) && subjects.iter().any(|subject| subject.has_daemon()) {
+    // It is the usual daemon's.
+    let is_usual = |subject: &Subject| subject.has_daemon() && subject.daemon().is_empty();
+    if wants(Part::Latency) && subjects.iter().any(is_usual) {
         eprintln!("xtask: {} first events after silence", extent.latencies);
         report.latency = idle::latency(&kit, extent.latencies)?;
     }
