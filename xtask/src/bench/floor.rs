@@ -3,11 +3,12 @@
 use std::{
     ffi::CStr,
     io,
-    mem::size_of,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
 };
 
 use anyhow::{Context as _, Result};
+
+use super::bpf::bpf;
 
 /// Where tcpmon's probes are attached.
 const TRACEPOINTS: [&CStr; 4] =
@@ -68,21 +69,4 @@ fn attach(program: &OwnedFd, tracepoint: &CStr) -> io::Result<OwnedFd> {
     let request = Open { name, program: program.as_raw_fd(), reserved: 0 };
     // SAFETY: as above.
     unsafe { bpf(BPF_RAW_TRACEPOINT_OPEN, &request) }
-}
-
-/// A command of bpf() that gives a descriptor.
-///
-/// # Safety
-///
-/// `request` is what the command reads, and what it points to is valid.
-unsafe fn bpf<T>(command: libc::c_int, request: &T) -> io::Result<OwnedFd> {
-    // SAFETY: by the caller; the size is that of the request.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(request), size_of::<T>())
-    };
-    match RawFd::try_from(result) {
-        // SAFETY: a new descriptor, nobody else's.
-        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        _ => Err(io::Error::last_os_error()),
-    }
 }

@@ -8,6 +8,7 @@
 //! Load A, in the lab's namespace: connections opened and closed as fast as it goes. Load B: a
 //! look at many time-wait sockets ([`look`]).
 
+mod bpf;
 pub mod churn;
 pub mod detail;
 pub mod diag;

@@ -1,12 +1,10 @@
 //! What the kernel tells about a process: CPU time, memory, children, and its BPF programs.
 
-use std::{
-    fs, io,
-    os::fd::{FromRawFd as _, OwnedFd},
-    time::Duration,
-};
+use std::{fs, io, os::fd::OwnedFd, time::Duration};
 
 use serde::Serialize;
+
+use super::bpf::bpf;
 
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -133,21 +131,8 @@ impl Measuring {
             kind: u32,
         }
         let attributes = EnableStats { kind: 0 };
-        // SAFETY: the kernel reads the attributes, of the size given, and writes nothing.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                BPF_ENABLE_STATS,
-                &raw const attributes,
-                size_of::<EnableStats>(),
-            )
-        };
-        let fd = i32::try_from(fd).map_err(io::Error::other)?;
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
-        Ok(Self { _held: unsafe { OwnedFd::from_raw_fd(fd) } })
+        // SAFETY: as this command wants it.
+        unsafe { bpf(BPF_ENABLE_STATS, &attributes) }.map(|held| Self { _held: held })
     }
 }
 

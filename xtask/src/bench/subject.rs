@@ -78,7 +78,7 @@ impl Subject {
 
     /// No program of its own runs: of its rounds, the pace is of interest.
     pub(super) fn is_idle(self) -> bool {
-        self.is_bare() || self == Self::Floor
+        !self.has_daemon() && !self.has_reader()
     }
 
     /// Another project's program.
@@ -89,16 +89,10 @@ impl Subject {
     /// The Debian package of a peer.
     pub(super) fn package(self) -> Option<&'static str> {
         match self {
-            Self::Bare
-            | Self::BareAgain
-            | Self::Floor
-            | Self::Daemon
-            | Self::Sampled
-            | Self::Tail
-            | Self::FilteredTail => None,
             Self::BpftracePrint | Self::BpftraceCount => Some("bpftrace"),
             Self::BccTcpstates => Some("bpfcc-tools"),
             Self::LibbpfTcpstates => Some("libbpf-tools"),
+            _ => None,
         }
     }
 
@@ -132,13 +126,6 @@ impl Subject {
     /// The file of a peer's program; `None` where it is not installed.
     pub(super) fn program(self) -> Option<PathBuf> {
         match self {
-            Self::Bare
-            | Self::BareAgain
-            | Self::Floor
-            | Self::Daemon
-            | Self::Sampled
-            | Self::Tail
-            | Self::FilteredTail => None,
             Self::BpftracePrint | Self::BpftraceCount => find_program("bpftrace"),
             // Debian renames bcc's tools; elsewhere they lie in a folder of their own.
             Self::BccTcpstates => find_program("tcpstates-bpfcc").or_else(|| {
@@ -149,6 +136,7 @@ impl Subject {
             Self::LibbpfTcpstates => find_program("tcpstates")
                 .filter(|path| is_elf(path))
                 .or_else(|| find_program("bpf-tcpstates")),
+            _ => None,
         }
     }
 
